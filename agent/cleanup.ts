@@ -5,19 +5,25 @@ import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { failedPrecondition, messageOf, unavailable, WeftError } from '../core/errors.js';
+import { compileCloud } from '../core/cloud.js';
 import { plan } from '../core/plan.js';
+import type { CloudName } from '../core/backends/types.js';
 import { withDeadline } from '../core/deadline.js';
 import type { Logger } from '../daemon/log.js';
 import { answers } from '../daemon/unix-socket.js';
+import type { Clouds } from '../cloud/index.js';
 import type { Store } from '../store/store.js';
 import { NetnsResolvConf } from './dns/index.js';
 import type { Kernel } from './kernel/index.js';
 import { clearContainers } from './runtime/index.js';
-import { instanceIn, STATE_FILES } from './state/index.js';
+import { agentMetrics } from './health/index.js';
+import { deleteCloudRoutes } from './reconcile/index.js';
+import { instanceIn, STATE_FILES, State } from './state/index.js';
 
 export interface CleanupOptions {
   kernel: Kernel;
   store: Store;
+  clouds: Pick<Clouds, 'get'>;
   log: Logger;
   node: string;
   runDir: string;
@@ -46,6 +52,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
   const failures = await kernel.node.apply(steps);
   log.info('deleted the kernel objects of weft', { steps: steps.length - failures.length });
 
+  await deleteRoutes(options);
   let storeError: unknown;
   try {
     await withDeadline(options.signal, STORE_MS, (signal) => store.synced(signal));
@@ -92,4 +99,17 @@ async function removeFromCluster({ store, log, node, stateDir }: CleanupOptions)
   // Force only past this agent's own life lease: one that appears meanwhile belongs to another agent.
   await store.removeNode(node, { force: alive.has(node) });
   log.info('released the subnets and endpoints of this node', { node });
+}
+
+/** Of clouds, in the networks of the state directory. What they refuse is left to the leader of the controllers. */
+async function deleteRoutes({ clouds, log, stateDir }: CleanupOptions): Promise<void> {
+  const state = new State(stateDir, { readOnly: true });
+  const { ip, ip6 } = state.underlay();
+  if (ip === undefined) return;
+  const underlay = { ip, ...(ip6 !== undefined && { ip6 }) };
+  const memberships = state.load().networks.map(({ network, lease }) => ({ network, lease, underlay }));
+  const members = compileCloud(memberships, () => []);
+  const options = { metrics: agentMetrics(), log, clouds: (name: CloudName) => clouds.get(name) };
+  for (const { what, why, fix } of await deleteCloudRoutes(members, options))
+    log.warn('routes of a cloud stay, until the leading controller deletes them', { what, why, fix });
 }

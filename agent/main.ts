@@ -17,6 +17,7 @@ import { configuredControl } from './networks/index.js';
 import { agentProgramWith, agentSettingsFrom } from './settings.js';
 import {
   assemble,
+  cloudsOf,
   follow,
   identify,
   open,
@@ -86,6 +87,7 @@ async function runDryRun(launch: Launch): Promise<void> {
   const { signal } = shutdown;
   const found = await dryRun({
     ...{ kernel, store, stateDir, node, join, subnetOnly, underlay, signal },
+    clouds: cloudsOf(daemon),
     control: configuredControl(settings),
     maxConnections: settings.maxConnections,
     servesNames: settings.dns === 'on',
@@ -104,6 +106,7 @@ async function runCleanup(launch: Launch): Promise<void> {
   const unlock = await lockNamespace('cleans up', 'Stop it first, then clean up.');
   shutdown.add('the lock', unlock);
   const access = await openAccess(await identify(launch));
-  await cleanup({ ...access, log, node, runDir, stateDir, signal: shutdown.signal });
+  const { signal } = shutdown;
+  await cleanup({ ...access, clouds: cloudsOf(launch), log, node, runDir, stateDir, signal });
   shutdown.end('cleaned up', 0);
 }

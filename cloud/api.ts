@@ -5,10 +5,12 @@ export interface CloudApi {
   /** For people. */
   readonly title: string;
   /**
-   * This machine as a next hop; it forwards packets of other addresses from then on.
+   * This machine as a next hop.
    * @throws WeftError also where the network cannot be routed here, as when the cloud has its prefix
    */
   hop(member: CloudMember): Promise<string>;
+  /** Makes this machine forward packets of other addresses. @param hop as `hop` has it @throws WeftError where it cannot be */
+  forward(hop: string): Promise<void>;
   /**
    * The tables of a network with their routes inside of it. Those that it names, or else: `own`, that of this machine's subnet;
    * `all`, every one of this machine's VPC.

@@ -7,7 +7,7 @@ import { backendIn } from './backends/index.js';
 import type { CloudName } from './backends/types.js';
 import { isBridged } from './drivers/index.js';
 import { addressIn, hostPrefixIn, subnetIn } from './families.js';
-import type { Membership } from './membership.js';
+import type { Membership, Underlay } from './membership.js';
 import type { Network, OverlayNetwork } from './network.js';
 
 /** A network whose packets a cloud routes. */
@@ -67,9 +67,14 @@ function cloudNetworkOf(network: OverlayNetwork): CloudNetwork | undefined {
   return { cloud: cloud.name, name: network.name, prefix, hostPrefix, tables: cloud.tables(network) };
 }
 
+/** What the routes of a membership depend on. */
+export type CloudMembership = Pick<Membership, 'network' | 'lease'> & {
+  underlay: Pick<Underlay, 'ip' | 'ip6'>;
+};
+
 /** What this node has in the clouds. @param claimed addresses outside of its subnet that it uses in a network */
 export const compileCloud = (
-  memberships: Iterable<Membership>,
+  memberships: Iterable<CloudMembership>,
   claimed: (network: string) => Iterable<IpAddress>,
 ): CloudMember[] =>
   [...memberships].flatMap(({ network, lease, underlay }) => {
@@ -130,11 +135,11 @@ export const endedRoutes = (
 ): CloudRoute[] =>
   tables.flatMap(({ routes }) => routes.filter((route) => isOfNetwork(network, route) && !isKept(route.to)));
 
-export function describeCloudStep(step: CloudStep): string {
-  if (step.do === 'create') return `create route ${step.to.toString()} to ${step.hop} in ${step.table}`;
+/** For people. */
+export function describeCloudStep(step: CloudStep): { verb: CloudStep['do']; what: string } {
+  if (step.do === 'create')
+    return { verb: 'create', what: `route ${step.to.toString()} to ${step.hop} in ${step.table}` };
   const { to, table, hop } = step.route;
-  const route = `route ${to.toString()}`;
-  return step.do === 'replace'
-    ? `replace ${route} to ${hop} by ${step.hop} in ${table}`
-    : `delete ${route} to ${hop} in ${table}`;
+  const by = step.do === 'replace' ? ` by ${step.hop}` : '';
+  return { verb: step.do, what: `route ${to.toString()} to ${hop}${by} in ${table}` };
 }

@@ -2,6 +2,7 @@
 //
 // The parts of the agent restore the state directory and take up etcd's records as they do at a start, on a kernel and a
 // store that are only read; the steps are those of the comparison that would follow.
+import { describeCloudStep } from '../../core/cloud.js';
 import { isHost, type Underlay } from '../../core/compile.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import { describeObject, type KernelObject } from '../../core/objects/index.js';
@@ -22,7 +23,8 @@ import {
   Publisher,
   recoverEndpoints,
 } from '../endpoints/index.js';
-import { agentMetrics, Problems } from '../health/index.js';
+import type { Clouds } from '../../cloud/index.js';
+import { agentMetrics, networkScope, Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
 import { ControlAddresses, Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
@@ -46,12 +48,14 @@ export interface DryRunOptions {
   maxConnections?: number | undefined;
   servesNames?: boolean;
   signal: AbortSignal;
+  /** Absent: routes of clouds are not looked at. */
+  clouds?: Clouds;
   /** How long etcd may take to answer. */
   storeMs?: number;
 }
 
 export interface PlannedStep {
-  /** `node`, `firewall`, or a container as a TARGET. */
+  /** `node`, `firewall`, `cloud`, or a container as a TARGET. */
   target: string;
   verb: string;
   what: string;
@@ -85,6 +89,10 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
       );
     }
     add(answer, await parts.reconciler.preview(), (record) => parts.targetOf(record));
+    for (const { network } of parts.memberships.list()) {
+      const unknown = parts.problems.get({ scope: networkScope(network.name), kind: 'cloud-routes' });
+      if (unknown !== undefined) answer.notes.push(`${unknown.what}: ${unknown.why}`);
+    }
     return answer;
   } finally {
     await parts.stop();
@@ -95,7 +103,7 @@ type Parts = ReturnType<typeof assemble>;
 
 /** The parts that records pass through on their way to the reconciler, which is never started. */
 function assemble(options: DryRunOptions, answer: DryRun) {
-  const { stateDir, node, underlay } = options;
+  const { stateDir, node, underlay, clouds } = options;
   const kernel = readOnlyKernel(options.kernel);
   const store = readOnlyStore(options.store, (network, subnet) => {
     const what = subnet === undefined ? 'a subnet' : `subnet ${subnet.toString()}`;
@@ -109,6 +117,7 @@ function assemble(options: DryRunOptions, answer: DryRun) {
     ...{ kernel, log, metrics, problems },
     onSandboxGone: () => undefined,
     onUnderlay: () => undefined,
+    clouds: clouds && ((name) => clouds.get(name)),
   });
   const { instance } = loaded;
   const { subnetOnly = [] } = options;
@@ -258,6 +267,7 @@ function add(answer: DryRun, seen: Preview, targetOf: (record: SandboxKey) => st
     answer.isComplete = false;
   }
   answer.steps.push(...seen.firewall.map((word) => ({ target: 'firewall', ...describeWord(word) })));
+  answer.steps.push(...seen.cloud.map((step) => ({ target: 'cloud', ...describeCloudStep(step) })));
 }
 
 /** As describeStep, in the words of describeObject. */

@@ -13,7 +13,7 @@ import type { CloudName } from '../../core/backends/types.js';
 import { messageOf, nextOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { CloudApi } from '../../cloud/index.js';
-import { networkScope, type Problems } from '../health/index.js';
+import { networkScope, type Problem, Problems } from '../health/index.js';
 import { Drift, type DriftOptions, type Repair } from './drift.js';
 import type { Applied, Target } from './target.js';
 
@@ -44,6 +44,8 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
   #members = new Map<string, CloudMember>();
   /** Networks that the node has left, until their routes are gone. */
   readonly #left = new Map<string, CloudMember>();
+  /** Networks whose tables were read. */
+  readonly #known = new Set<string>();
   /** Networks whose routes were as they should be: a difference from then on is drift. */
   readonly #settled = new Set<string>();
 
@@ -55,8 +57,12 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
   set(members: readonly CloudMember[]): boolean {
     const before = this.#members;
     this.#members = new Map(members.map((member) => [keyOf(member), member]));
-    for (const [key, member] of before)
-      if (!this.#members.has(key)) this.#left.set(key, { ...member, routes: [] });
+    for (const [key, member] of before) {
+      if (this.#members.has(key)) continue;
+      this.#settled.delete(key);
+      // Of one whose tables could never be read this node wrote no route; an earlier run's goes with the lease.
+      if (this.#known.delete(key)) this.#left.set(key, { ...member, routes: [] });
+    }
     for (const [key, member] of this.#members) {
       this.#left.delete(key);
       if (!sameMember(before.get(key), member)) this.#settled.delete(key);
@@ -73,18 +79,24 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
       try {
         const hop = await api.hop(member);
         seen.push({ member, hop, tables: await api.tables(member, 'own', member.ip) });
+        if (this.#isDesired(member)) this.#known.add(keyOf(member));
       } catch (error) {
-        this.#failed(member, error);
+        if (this.#isDesired(member)) this.#failed(member, error);
       }
     }
     return seen;
+  }
+
+  /** It may have been left meanwhile. */
+  #isDesired(member: CloudMember): boolean {
+    return this.#members.has(keyOf(member)) || this.#left.has(keyOf(member));
   }
 
   plan(actual: readonly Seen[]): readonly Planned[] {
     return actual.map((seen) => {
       // It may have changed since it was looked at: what is desired now counts.
       const key = keyOf(seen.member);
-      const member = this.#members.get(key) ?? this.#left.get(key) ?? seen.member;
+      const member = this.#members.get(key) ?? this.#left.get(key) ?? { ...seen.member, routes: [] };
       return { ...seen, member, ...planCloud(seen.tables, member, seen.hop, this.prune) };
     });
   }
@@ -95,14 +107,17 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
     return { repaired, again: false };
   }
 
-  async #applyOne({ member, steps, conflicts }: Planned): Promise<Repair[]> {
+  async #applyOne({ member, hop, steps, conflicts }: Planned): Promise<Repair[]> {
     const { clouds, log, onChanged } = this.options;
     const key = keyOf(member);
     const found: Repair[] = [];
     try {
+      // Packets come with the first route.
+      if (this.#members.has(key)) await clouds?.(member.cloud).forward(hop);
       for (const step of steps) {
         await clouds?.(member.cloud).apply(step);
-        const what = describeCloudStep(step);
+        const { verb, what: object } = describeCloudStep(step);
+        const what = `${verb} ${object}`;
         log.info('changed a route of the cloud', { network: member.name, what });
         if (this.#settled.has(key))
           found.push({ key: what, found: [what], what: `the routes of network ${member.name}` });
@@ -143,6 +158,20 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
       },
     );
   }
+}
+
+/** Deletes what leads to this node in networks that it leaves for good. @returns what could not be */
+export async function deleteCloudRoutes(
+  members: readonly CloudMember[],
+  options: Omit<CloudTargetOptions, 'onChanged' | 'problems'>,
+): Promise<Problem[]> {
+  const problems = new Problems();
+  const target = new CloudTarget({ ...options, problems, onChanged: () => undefined });
+  target.prune = true;
+  target.set(members.map((member) => ({ ...member, routes: [] })));
+  const seen = await target.observe();
+  if (seen !== undefined) await target.apply(target.plan(seen));
+  return problems.list();
 }
 
 const sameMember = (a: CloudMember | undefined, b: CloudMember): boolean =>

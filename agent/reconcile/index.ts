@@ -1,4 +1,5 @@
 // The reconciler: makes its targets match the records, permanently.
+export { deleteCloudRoutes } from './cloud-target.js';
 export { isGone, sameSandbox, type SandboxRecord } from './container-target.js';
 export { Look } from './look.js';
 export type { Preview } from './preview.js';

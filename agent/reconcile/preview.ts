@@ -1,7 +1,9 @@
 // Preview: what a comparison would change, found without changing it.
 import { type Actual, linkKey } from '../../core/objects/index.js';
 import type { Plan, Step } from '../../core/plan.js';
+import type { CloudStep } from '../../core/cloud.js';
 import { createdLinks } from './apply-steps.js';
+import type { CloudTarget } from './cloud-target.js';
 import { type ContainerTarget, type ContainerTargets, stepsInside } from './container-target.js';
 import type { FirewallTarget } from './firewall-target.js';
 import type { NodeTarget } from './node-target.js';
@@ -14,6 +16,7 @@ export interface Preview {
   unknown: { path: string; error: unknown }[];
   /** See FirewallDriver.difference. */
   firewall: string[];
+  cloud: CloudStep[];
 }
 
 /** @throws WeftError where the firewall cannot be read */
@@ -21,8 +24,9 @@ export async function preview(targets: {
   node: NodeTarget;
   containers: ContainerTargets;
   firewall: FirewallTarget;
+  cloud: CloudTarget;
 }): Promise<Preview> {
-  const { node, containers, firewall } = targets;
+  const { node, containers, firewall, cloud } = targets;
   const found: { record: SandboxKey; target: ContainerTarget; actual: Actual; plan: Plan }[] = [];
   const unknown: Preview['unknown'] = [];
   for (const record of containers.records()) {
@@ -60,6 +64,7 @@ export async function preview(targets: {
     }),
     unknown,
     firewall: await firewall.difference(),
+    cloud: cloud.plan((await cloud.observe()) ?? []).flatMap((planned) => planned.steps),
   };
 }
 

@@ -330,7 +330,10 @@ export class Reconciler {
 
   /** What a comparison would change now. Changes nothing. @throws WeftError where the firewall cannot be read */
   async preview(): Promise<Preview> {
-    const targets = { node: this.#node, containers: this.#containers, firewall: this.#firewall };
+    const targets = {
+      ...{ node: this.#node, containers: this.#containers, firewall: this.#firewall },
+      cloud: this.#cloud,
+    };
     return this.#lock.run(() => preview(targets));
   }
 

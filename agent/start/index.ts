@@ -2,6 +2,6 @@
 export { assemble } from './assemble.js';
 export { follow } from './follow.js';
 export { identify, type Launch } from './identify.js';
-export { open, openAccess, underlaySettings } from './open.js';
+export { cloudsOf, open, openAccess, underlaySettings } from './open.js';
 export { restore } from './restore.js';
 export { serve } from './serve.js';

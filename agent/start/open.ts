@@ -101,6 +101,10 @@ export async function openAccess(
   return { kernel, store };
 }
 
+/** The clouds as their own tools would find them. */
+export const cloudsOf = ({ settings: { gceEndpoint }, shutdown: { signal } }: Launch): Clouds =>
+  new Clouds({ signal, environment: process.env, gceEndpoint });
+
 /** Settles when the node has a certificate and an underlay address; at boot the agent may start before the network is up. */
 export async function open(launch: Launch): Promise<Opened> {
   const { log, shutdown } = launch;
@@ -155,8 +159,7 @@ export async function open(launch: Launch): Promise<Opened> {
       readiness.waitsFor(() => ({ what: 'the underlay', why: message, fix: next })),
   );
   readiness.waitsFor(undefined);
-  const { gceEndpoint } = settings;
-  const clouds = new Clouds({ signal: shutdown.signal, environment: process.env, gceEndpoint });
+  const clouds = cloudsOf(daemon);
   return {
     ...daemon,
     ...{ node, instance: loaded.instance, startedAt, tls, socket, audit, session, clouds },

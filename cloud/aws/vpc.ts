@@ -59,12 +59,11 @@ export class AwsVpc implements CloudApi {
         `network ${member.name}: ${member.prefix.toString()} overlaps ${overlap.toString()} of ${vpc}, and a VPC delivers its own prefix by itself`,
         'Create the network again with a prefix outside of the VPC’s, or move it to a backend with a tunnel.',
       );
-    await this.#forward(id);
     return id;
   }
 
   /** Switches the source/destination check off: it drops what has another machine's address. */
-  async #forward(id: string): Promise<void> {
+  async forward(id: string): Promise<void> {
     const [found] = await this.#ec2.list('DescribeNetworkInterfaces', id, 'networkInterfaceSet', {
       'NetworkInterfaceId.1': id,
     });

@@ -42,6 +42,12 @@ export class GceRoutes implements CloudApi {
 
   async hop(): Promise<string> {
     const { project, zone, name } = await this.#metadata.instance();
+    return `projects/${project}/zones/${zone}/instances/${name}`;
+  }
+
+  /** Checks it: only who makes an instance can let it forward. */
+  async forward(): Promise<void> {
+    const { zone, name } = await this.#metadata.instance();
     const instance = await this.#compute.call({
       call: 'compute.instances.get',
       permission: 'compute.instances.get',
@@ -53,7 +59,6 @@ export class GceRoutes implements CloudApi {
         `instance ${name} in ${zone} does not forward packets (canIpForward is off), so Google Cloud drops the containers'`,
         'Create it again with --can-ip-forward, or set canIpForward with gcloud compute instances update-from-file.',
       );
-    return `projects/${project}/zones/${zone}/instances/${name}`;
   }
 
   async tables(network: CloudNetwork, _scope: 'own' | 'all', ip?: IpAddress): Promise<CloudTable[]> {

@@ -71,7 +71,9 @@ function remoteOf(membership: OverlayMembership, side: Side, lease: Lease): Remo
   const backend = backendIn(network);
   if (!isOfBackend(peer, network))
     return { why: `its backend is "${peer.backendType}", and the network's ${network.backend}` };
-  if (subnet === undefined || publicIp === undefined) return { why: `it has no IPv${family} there` };
+  // A reservation by hand has no address.
+  if (subnet === undefined || publicIp === undefined || publicIp.value === 0n)
+    return { why: `it has no IPv${family} there` };
   if (whole?.contains(subnet) !== true)
     return { why: `its subnet ${subnet.toString()} is not in the network` };
   if (side.subnet.overlaps(subnet))

@@ -7,9 +7,13 @@ import test, { type ExecutionContext } from 'ava';
 
 import { cleanup } from '../../agent/cleanup.js';
 import { State } from '../../agent/state/state.js';
-import { IpNetwork } from '../../core/address.js';
+import { IpAddress, IpNetwork } from '../../core/address.js';
+import { networkOf } from '../../core/drivers/index.js';
+import { permissionDenied } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import { endpoint, lease, node } from '../controller/records.js';
+import { leaseOf } from '../core/records.js';
+import { FakeCloud } from '../fakes/cloud.js';
 import { FakeKernel } from '../fakes/kernel.js';
 import { FakeStore } from '../fakes/store.js';
 
@@ -26,10 +30,11 @@ function setUp(t: ExecutionContext) {
   };
   const store = new FakeStore();
   const kernel = new FakeKernel();
+  const cloud = new FakeCloud();
   const run = () =>
     cleanup({
       ...{ kernel, store, log, stateDir, node: 'web', runDir: join(root, 'run') },
-      signal: new AbortController().signal,
+      ...{ clouds: { get: () => cloud }, signal: new AbortController().signal },
     });
   /** The records that the agent leaves in etcd. */
   const inCluster = (instance: string, options?: { alive: boolean }) => {
@@ -37,7 +42,7 @@ function setUp(t: ExecutionContext) {
     lease(store, 'blue', '10.100.5.0/24', 'web', '192.0.2.1');
     store.putRecordOf(endpoint('aa', 'blue', 'web'));
   };
-  return { stateDir, store, warnings, run, inCluster };
+  return { stateDir, store, warnings, run, inCluster, cloud };
 }
 
 for (const alive of [true, false]) {
@@ -74,6 +79,45 @@ test('nothing is left in the state directory', async (t) => {
   state.saveFormerSubnet(IpNetwork.parse('10.100.0.0/16'), IpNetwork.parse('10.100.5.0/24'));
   await run();
   t.deepEqual(readdirSync(stateDir), []);
+});
+
+/** The state directory of a node in a network that a cloud routes, with an address of another subnet. */
+function inCloud(stateDir: string, cloud: FakeCloud): void {
+  const subnet = IpNetwork.parse('10.100.0.0/16');
+  const network = networkOf({ name: 'sky', backend: 'aws-vpc', subnet });
+  const state = new State(stateDir);
+  state.load();
+  state.saveUnderlay({ ip: IpAddress.parse('192.0.2.1') });
+  state.saveNetwork({ network, lease: leaseOf(network, 1), granted: [] });
+  for (const [to, hop] of [
+    ['10.100.1.0/24', 'eni-1'],
+    ['10.100.2.9/32', 'eni-1'],
+    ['10.100.2.0/24', 'eni-2'],
+  ] as const)
+    cloud.put('rtb-1', IpNetwork.parse(to), hop);
+}
+
+test('the routes of a cloud to this node go, and those to others stay', async (t) => {
+  const { stateDir, warnings, run, cloud } = setUp(t);
+  inCloud(stateDir, cloud);
+  await run();
+  t.deepEqual(cloud.shown(), ['rtb-1 10.100.2.0/24 eni-2']);
+  t.deepEqual(
+    warnings.filter((one) => 'fix' in one),
+    [],
+  );
+});
+
+test('a cloud that refuses is a warning, and everything else is done', async (t) => {
+  const { stateDir, warnings, run, cloud } = setUp(t);
+  inCloud(stateDir, cloud);
+  cloud.failure = permissionDenied('AWS refuses ec2:DeleteRoute', 'Allow ec2:DeleteRoute.');
+  await run();
+  t.deepEqual(readdirSync(stateDir), []);
+  t.like(
+    warnings.find((one) => 'fix' in one),
+    { why: 'AWS refuses ec2:DeleteRoute', fix: 'Allow ec2:DeleteRoute.' },
+  );
 });
 
 test('a state directory without an instance id removes no node', async (t) => {

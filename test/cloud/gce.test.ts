@@ -39,6 +39,7 @@ async function client(
   });
   const settle = async (member = MEMBER): Promise<CloudPlan> => {
     const plan = planCloud(await api.tables(member, 'own', member.ip), member, await api.hop(), true);
+    await api.forward();
     for (const step of plan.steps) await api.apply(step);
     return plan;
   };

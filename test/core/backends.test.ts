@@ -298,3 +298,84 @@ test('networks that move at the same time share a VXLAN port, and a port of what
   const encrypted = wireguard({ name: 'encrypted', port: 8472 });
   t.throws(() => driver.checkBeside(first, [encrypted]), { message: /UDP port 8472 is network encrypted's/ });
 });
+
+const sky = networkOf({
+  name: 'sky',
+  backend: 'aws-vpc',
+  subnet: IpNetwork.parse('10.130.0.0/16'),
+  backendOptions: { RouteTableID: 'rtb-1, rtb-2' },
+}) as OverlayNetwork<'aws-vpc'>;
+const ROUTERS = {
+  routers: [
+    { prefix: IpNetwork.parse('198.51.100.0/24'), via: IpAddress.parse('192.0.2.253') },
+    { prefix: IpNetwork.parse('0.0.0.0/0'), via: IpAddress.parse('192.0.2.254') },
+    { prefix: IpNetwork.parse('::/0'), via: IpAddress.parse('2001:db8::254') },
+  ],
+};
+
+test('aws-vpc: a peer is behind the router of the default route, on the link or not', (t) => {
+  const at = membershipOf(sky, ROUTERS);
+  for (const publicIp of ['192.0.2.2', '198.51.100.2'])
+    t.deepEqual(
+      linesOf(compilePeer(at, leaseOf(sky, 2, { publicIp: IpAddress.parse(publicIp), mtu: 1400 }))),
+      ['route 10.130.2.0/24 via 192.0.2.254 dev eth0 mtu 1400'],
+    );
+  t.deepEqual(linesOf(compileClaim(at, claimOf(sky, '10.130.1.77', 'n2'), leaseOf(sky, 2))), [
+    'route 10.130.1.77/32 via 192.0.2.254 dev eth0',
+    'neigh proxy 10.130.1.77 dev wfbr-sky',
+  ]);
+  const lines = linesOf(compileNetwork(at));
+  t.true(lines.includes('route unreachable 10.130.0.0/16'));
+  t.false(lines.some((line) => line.includes('wfvx')));
+});
+
+test('aws-vpc: without a router the peer is named as unreachable', (t) => {
+  const at = membershipOf(sky);
+  t.deepEqual(compilePeer(at, leaseOf(sky, 2)), []);
+  const probe = driverOf(sky).probe(at, leaseOf(sky, 2));
+  t.regex(
+    probe !== undefined && 'unreachable' in probe ? probe.unreachable : '',
+    /no route through a router on eth0, and the cloud's network is behind it/,
+  );
+});
+
+test('aws-vpc: flannel’s RouteTableID, as a text and as a list', (t) => {
+  const given = (RouteTableID: unknown): Network =>
+    decodeConfig(
+      'sky',
+      JSON.stringify({ Network: '10.130.0.0/16', Backend: { Type: 'aws-vpc', RouteTableID } }),
+    );
+  const encoded = (network: Network): unknown => JSON.parse(encodeConfig({ ...network })).Backend;
+  t.deepEqual(encoded(given('rtb-1')), { Type: 'aws-vpc', RouteTableID: 'rtb-1' });
+  t.deepEqual(encoded(given(['rtb-1', 'rtb-2'])), { Type: 'aws-vpc', RouteTableID: ['rtb-1', 'rtb-2'] });
+  t.deepEqual(encoded(given('')), { Type: 'aws-vpc' });
+  t.deepEqual(encoded(sky), { Type: 'aws-vpc', RouteTableID: ['rtb-1', 'rtb-2'] });
+  t.throws(() => given('tableau'), { message: /RouteTableID: "tableau"; expected the id of a route table/ });
+  t.throws(() => given(7), { message: /RouteTableID/ });
+});
+
+for (const backend of ['aws-vpc', 'gce'] as const) {
+  test(`${backend}: neither IPv6 nor an internal network`, (t) => {
+    const spec = { name: 'sky', backend, subnet: IpNetwork.parse('10.130.0.0/16') };
+    t.throws(() => networkOf({ ...spec, subnet6: IpNetwork.parse('fd42:130::/48') }), {
+      message: /IPv4 alone/,
+    });
+    t.throws(() => networkOf({ ...spec, subnet: IpNetwork.parse('fd42:130::/48') }), {
+      message: /IPv4 alone/,
+    });
+    t.throws(() => networkOf({ ...spec, internal: true }), { message: /the hosts' own link/ });
+  });
+
+  test(`${backend}: a flanneld’s lease without a BackendType is a peer, one of another backend is not`, (t) => {
+    const network = networkOf({ name: 'sky', backend, subnet: IpNetwork.parse('10.130.0.0/16') });
+    const at = membershipOf(network, ROUTERS);
+    t.is(compilePeer(at, leaseOf(network, 2, { backendType: '' })).length, 1);
+    t.deepEqual(compilePeer(at, leaseOf(network, 2, { backendType: 'vxlan' })), []);
+    const reservation = { backendType: '', publicIp: IpAddress.parse('0.0.0.0') };
+    t.deepEqual(compilePeer(at, leaseOf(network, 2, reservation)), []);
+  });
+}
+
+test('host-gw: a lease without a BackendType is no peer', (t) => {
+  t.deepEqual(compilePeer(membershipOf(gw), leaseOf(gw, 2, { backendType: '' })), []);
+});

@@ -167,7 +167,7 @@ test('steps as people read them', (t) => {
       { do: 'create', table: 'rtb-1', to: to(5), hop: 'eni-1' } as const,
       { do: 'replace', route: there, hop: 'eni-1' } as const,
       { do: 'delete', route: there } as const,
-    ].map(describeCloudStep),
+    ].map((step) => Object.values(describeCloudStep(step)).join(' ')),
     [
       'create route 10.100.5.0/24 to eni-1 in rtb-1',
       'replace route 10.100.5.0/24 to eni-2 by eni-1 in rtb-1',

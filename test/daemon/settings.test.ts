@@ -80,6 +80,7 @@ test('the defaults are those of the contract', (t) => {
       flannel: 'on',
       closeEtcd: 'off',
       maxConnections: undefined,
+      gceEndpoint: undefined,
       subnetTtl: { ms: 86_400_000, seconds: 86_400, text: '24h' },
       nodeTtl: { ms: 3000, seconds: 3, text: '3s' },
       runDir: '/run/weft',
@@ -115,6 +116,23 @@ test('the defaults are those of the contract', (t) => {
   const nowhere = ['--state-dir', '/nowhere'];
   t.is(etcdListenOf(valuesOf(controller, nowhere)), 'https://0.0.0.0:2379');
   t.is(etcdListenOf(valuesOf(controller, [...nowhere, '--insecure'])), 'http://127.0.0.1:2379');
+});
+
+test('the URL of an API has no user, query or slash at its end', (t) => {
+  const of = (url: string): string | undefined => valuesOf(controller, ['--gce-endpoint', url]).gceEndpoint;
+  t.is(of('https://compute.example/'), 'https://compute.example');
+  t.is(of('http://192.0.2.1:5100/path'), 'http://192.0.2.1:5100/path');
+  for (const url of [
+    'compute.example',
+    'ftp://compute.example',
+    'https://me:secret@compute.example',
+    'https://a/?b',
+  ])
+    t.regex(
+      mistake(controller, ['--gce-endpoint', url]),
+      /^flag --gce-endpoint: ".*" is not the URL of an API\n/,
+    );
+  t.notRegex(mistake(agent, [...ETCD, '--gce-endpoint', 'https://me:secret@compute.example']), /secret/);
 });
 
 test('flags override the environment, which overrides the file', (t) => {

@@ -23,6 +23,10 @@ export class FakeCloud implements CloudApi {
     return this.#answer(() => this.self);
   }
 
+  forward(): Promise<void> {
+    return this.#answer(() => undefined);
+  }
+
   tables({ tables, prefix }: CloudNetwork): Promise<CloudTable[]> {
     this.onLook();
     return this.#answer(() =>

@@ -28,6 +28,19 @@ test('leases of other backends and reservations by hand are read, and their data
   t.is(reservation.publicIp.toString(), '0.0.0.0');
 });
 
+test('backends of which flannel writes no BackendType: the type is where flannel does not look', (t) => {
+  const flannels = decodeLease(leaseKey('10.5.52.0-24'), '{"PublicIP":"192.0.2.10","PublicIPv6":null}', '7');
+  t.is(flannels.backendType, '');
+  const own = { ...flannels, backendType: 'aws-vpc', node: 'h1', instance: 'i1' };
+  const text = encodeLease(own);
+  t.deepEqual(JSON.parse(text), {
+    PublicIP: '192.0.2.10',
+    PublicIPv6: null,
+    Weft: { Node: 'h1', Instance: 'i1', BackendType: 'aws-vpc' },
+  });
+  t.deepEqual(decodeLease(leaseKey('10.5.52.0-24'), text, '7'), own);
+});
+
 test('a lease of IPv6 alone: a node without IPv4 publishes an address that no flanneld has', (t) => {
   const data = '"BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"52:54:00:12:34:56"}';
   // flanneld's own: it writes 0.0.0.0, and takes a lease with that for its own.

@@ -76,6 +76,20 @@ test('a network that the node has left takes its routes along, also when the clo
   t.false(target.set([]));
 });
 
+test('a network that is left while its tables are read gets no route; one whose tables were never read ends', async (t) => {
+  const { cloud, target, compare, problemOf } = setUp();
+  target.set([SKY]);
+  const looking = target.observe();
+  target.set([]);
+  await target.apply(target.plan((await looking) ?? []));
+  t.deepEqual(cloud.shown(), []);
+  cloud.failure = permissionDenied('AWS refuses');
+  target.set([SKY]);
+  await compare();
+  t.truthy(problemOf('sky'));
+  t.false(target.set([]));
+});
+
 test('before the records are complete nothing is deleted', async (t) => {
   const { cloud, target, compare } = setUp();
   target.prune = false;
