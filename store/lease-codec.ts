@@ -124,11 +124,11 @@ function dataIn(type: BackendType, json: Record<string, unknown>): LeaseData | u
 
 /** In flanneld's form, with the fields in its order. */
 export function encodeLease(lease: Lease): string {
-  const untyped = isBackend(lease.backendType) && backendOf(lease.backendType).untypedLeases === true;
+  const unnamed = isBackend(lease.backendType) && backendOf(lease.backendType).unnamed === true;
   return JSON.stringify({
     PublicIP: (publicIpIn(lease, 4) ?? DUMMY).toString(),
     PublicIPv6: publicIpIn(lease, 6)?.toString() ?? null,
-    BackendType: untyped ? undefined : lease.backendType,
+    BackendType: unnamed ? undefined : lease.backendType,
     BackendData: encodeLeaseData(lease, 4),
     BackendV6Data: encodeLeaseData(lease, 6),
     ...([lease.node, lease.instance, lease.mtu].some((field) => field !== undefined) && {
@@ -137,7 +137,8 @@ export function encodeLease(lease: Lease): string {
         Instance: lease.instance,
         Since: lease.since,
         MTU: lease.mtu,
-        ...(untyped && { BackendType: lease.backendType }),
+        // weft's own leases tell more than flannel's: a network may move between two such backends.
+        BackendType: unnamed ? lease.backendType : undefined,
         ...(lease.beside !== undefined && {
           Beside: {
             BackendType: lease.beside.backendType,

@@ -16,6 +16,7 @@ import {
   MIN_MTU,
   parseHostPrefix,
   parseRange,
+  prefixesOf,
   type Network,
   type OverlayNetwork,
   type SubnetRange,
@@ -129,7 +130,7 @@ export function decodeConfig(name: string, text: string): Network {
     const routes = config.Weft?.Routes ?? [];
     const withBackend = (object: unknown): OverlayNetwork => {
       const { backend, ...fields } = backendFields(object, six !== undefined);
-      return {
+      const made = {
         name,
         driver: overlay.name,
         backend,
@@ -143,6 +144,13 @@ export function decodeConfig(name: string, text: string): Network {
         ...securityIn(config.Weft),
         ...(routes.length > 0 && { routes }),
       } as OverlayNetwork;
+      const without = prefixesOf(made).find(
+        ({ family }) => backendIn(made).carriers(made, family).length === 0,
+      );
+      if (without === undefined) return made;
+      throw new UnreadableError(
+        `${without.toString()}: the backend ${backend} carries no IPv${without.family}`,
+      );
     };
     const network = withBackend(fieldIn(json, 'Backend'));
     const beside = config.Weft?.Beside;

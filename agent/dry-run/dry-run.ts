@@ -49,7 +49,7 @@ export interface DryRunOptions {
   servesNames?: boolean;
   signal: AbortSignal;
   /** Absent: routes of clouds are not looked at. */
-  clouds?: Clouds;
+  clouds?: Pick<Clouds, 'get'>;
   /** How long etcd may take to answer. */
   storeMs?: number;
 }

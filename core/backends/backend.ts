@@ -81,8 +81,8 @@ export interface Backend<T extends BackendType = BackendType> {
   readonly needs: readonly Need[];
   /** The cloud whose routes carry its packets, and the tables that a network names. Absent: none does. */
   readonly cloud?: { readonly name: CloudName; tables(network: OverlayNetwork<T>): readonly string[] };
-  /** As flannel, it writes no BackendType into leases. Absent: it does. */
-  readonly untypedLeases?: true;
+  /** flannel's leases of it have no BackendType. */
+  readonly unnamed?: true;
 
   /** Codec of its part of flannel's Backend object, beside Type and MTU. */
   readonly config: {

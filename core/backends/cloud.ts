@@ -25,7 +25,7 @@ type Shared =
   | 'devices'
   | 'needs'
   | 'data'
-  | 'untypedLeases'
+  | 'unnamed'
   | 'refuses'
   | 'allocate'
   | 'settle'
@@ -65,7 +65,7 @@ export function cloudBackend<T extends BackendType>(): Pick<Backend<T>, Shared> 
     devices: 'none',
     needs: [],
     data: undefined,
-    untypedLeases: true,
+    unnamed: true,
     refuses: ({ internal, subnet, subnet6 }) =>
       subnet.family === 6 || subnet6 !== undefined
         ? 'it routes IPv4 alone, and the network has IPv6'
@@ -76,7 +76,7 @@ export function cloudBackend<T extends BackendType>(): Pick<Backend<T>, Shared> 
     settle: (network) => network,
     checkBeside: () => undefined,
 
-    carriers: (_network, family) => [family],
+    carriers: (_network, family) => (family === 4 ? [4] : []),
     bridge: ({ name }) => ownBridgeName(name),
     tunnels: () => [],
     isPlain: () => true,

@@ -22,13 +22,6 @@ export const backendOf = (type: BackendType): Backend => BACKENDS[type];
 
 export const backendIn = ({ backend }: Pick<OverlayNetwork, 'backend'>): Backend => backendOf(backend);
 
-/** Whether a lease is of the network's backend. Where flannel writes no BackendType, a lease without one may be. */
-export const isOfBackend = (
-  { backendType }: Pick<Lease, 'backendType'>,
-  network: Pick<OverlayNetwork, 'backend'>,
-): boolean =>
-  backendType === network.backend || (backendType === '' && backendIn(network).untypedLeases === true);
-
 /** What a node publishes with its lease of the network; undefined if the backend needs no such data. */
 export function leaseDataFor(
   network: OverlayNetwork,

@@ -1,9 +1,10 @@
 // The families of an overlay's membership, and its peers in each.
 import type { Family, IpAddress } from '../address.js';
 import type { Remote, Side } from '../backends/backend.js';
-import { backendIn, isOfBackend } from '../backends/index.js';
+import { backendIn } from '../backends/index.js';
 import { addressIn, FAMILIES, publicIpIn, subnetIn } from '../families.js';
 import type { OverlayMembership } from '../membership.js';
+import type { OverlayNetwork } from '../network.js';
 import type { Lease } from '../records.js';
 
 export const bridgeOf = ({ network }: OverlayMembership): string => backendIn(network).bridge(network);
@@ -13,6 +14,11 @@ export const leaseAs = <L extends Lease>(lease: L, backendType: string): L =>
   lease.backendType !== backendType && lease.beside?.backendType === backendType
     ? { ...without(lease), ...lease.beside }
     : lease;
+
+/** Whether a lease is of the network's backend. Of some backends a flanneld's leases do not name it; nor does a reservation. */
+export const isOfBackend = ({ backendType, publicIp }: Lease, network: OverlayNetwork): boolean =>
+  backendType === network.backend ||
+  (backendType === '' && publicIp.value !== 0n && backendIn(network).unnamed === true);
 
 function without<L extends Lease>({ data: _data, ...lease }: L): L {
   return lease as L;
@@ -71,9 +77,7 @@ function remoteOf(membership: OverlayMembership, side: Side, lease: Lease): Remo
   const backend = backendIn(network);
   if (!isOfBackend(peer, network))
     return { why: `its backend is "${peer.backendType}", and the network's ${network.backend}` };
-  // A reservation by hand has no address.
-  if (subnet === undefined || publicIp === undefined || publicIp.value === 0n)
-    return { why: `it has no IPv${family} there` };
+  if (subnet === undefined || publicIp === undefined) return { why: `it has no IPv${family} there` };
   if (whole?.contains(subnet) !== true)
     return { why: `its subnet ${subnet.toString()} is not in the network` };
   if (side.subnet.overlaps(subnet))

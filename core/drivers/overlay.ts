@@ -5,7 +5,7 @@
 import * as z from 'zod';
 
 import { addressBits, IpNetwork, parseInterface, type Family } from '../address.js';
-import { backendIn, backendOf, BACKEND_TYPES, isOfBackend } from '../backends/index.js';
+import { backendIn, backendOf, BACKEND_TYPES } from '../backends/index.js';
 import { overheadOf, tunnelMtu } from '../backends/backend.js';
 import { alreadyExists, failedPrecondition } from '../errors.js';
 import { addressIn, FAMILIES, subnetIn, textIn } from '../families.js';
@@ -25,7 +25,16 @@ import { isHost, type Endpoint } from '../records.js';
 import type { CompiledEndpoint, Driver } from './driver.js';
 import { knownNeighbour, knownPort } from './known.js';
 import { parseOverlay } from './overlay-spec.js';
-import { besideOf, bridgeOf, inForce, leaseAs, remotesOf, sidesOf, unreachable } from './overlay-sides.js';
+import {
+  besideOf,
+  bridgeOf,
+  inForce,
+  isOfBackend,
+  leaseAs,
+  remotesOf,
+  sidesOf,
+  unreachable,
+} from './overlay-sides.js';
 import { savedCommon } from './saved.js';
 import { noVlan } from './vlan-ids.js';
 

@@ -100,6 +100,18 @@ test.serial('a restart of an agent changes no route, and a packet is not lost', 
   t.notRegex(lab.process('agent-h2').log().split('$ ').at(-1) ?? '', /changed a route/);
 });
 
+test.serial('a dry run says what would be changed, and changes nothing', async (t) => {
+  const table = await aws.mainTable();
+  await lab.process('agent-h2').stop();
+  await aws.call('DeleteRoute', { RouteTableId: table, DestinationCidrBlock: subnetOf('h2') });
+  const { stdout } = await lab.weft('h2', 'agent', ...lab.agentFlags('h2'), '--dry-run');
+  const nic = aws.machine('h2').interface;
+  t.regex(stdout, new RegExp(`cloud\n  create +route ${subnetOf('h2')} to ${nic} in ${table}\n`));
+  t.false((await aws.shown()).some((route) => route.startsWith(subnetOf('h2'))));
+  await lab.startAgents(['h2']);
+  await routesAre(wanted());
+});
+
 test.serial('a route that was taken away or led elsewhere is put right within a minute', async (t) => {
   const table = await aws.mainTable();
   await aws.call('DeleteRoute', { RouteTableId: table, DestinationCidrBlock: subnetOf('h1') });

@@ -364,6 +364,10 @@ for (const backend of ['aws-vpc', 'gce'] as const) {
       message: /IPv4 alone/,
     });
     t.throws(() => networkOf({ ...spec, internal: true }), { message: /the hosts' own link/ });
+    const byHand = { EnableIPv6: true, IPv6Network: 'fd42:130::/48', Network: '10.130.0.0/16' };
+    t.throws(() => decodeConfig('sky', JSON.stringify({ ...byHand, Backend: { Type: backend } })), {
+      message: `fd42:130::/48: the backend ${backend} carries no IPv6`,
+    });
   });
 
   test(`${backend}: a flanneld’s lease without a BackendType is a peer, one of another backend is not`, (t) => {
