@@ -117,7 +117,7 @@ export class CloudRoutes {
 
   async #lookAt(network: CloudNetwork, before: ReadonlySet<string>): Promise<void> {
     const { store, clouds, log, onRemoved } = this.options;
-    const api = clouds.get(network.cloud);
+    const api = await clouds.get(network.cloud);
     const tables = await api.tables(network, 'all');
     // Read after the table: a node writes its lease first, and then its route.
     const kept = keptIn(store.view);

@@ -21,7 +21,7 @@ export interface CloudTargetOptions extends DriftOptions {
   problems: Problems;
   log: Pick<Logger, 'info'>;
   /** Absent: the agent is in no cloud. */
-  clouds?: ((name: CloudName) => CloudApi) | undefined;
+  clouds?: ((name: CloudName) => Promise<CloudApi>) | undefined;
   /** A table has changed while it was looked at: it is to be compared once more. */
   onChanged: () => void;
 }
@@ -75,8 +75,8 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
     if (clouds === undefined) return undefined;
     const seen: Seen[] = [];
     for (const member of [...this.#members.values(), ...this.#left.values()]) {
-      const api = clouds(member.cloud);
       try {
+        const api = await clouds(member.cloud);
         const hop = await api.hop(member);
         seen.push({ member, hop, tables: await api.tables(member, 'own', member.ip) });
         if (this.#isDesired(member)) this.#known.add(keyOf(member));
@@ -113,9 +113,10 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
     const found: Repair[] = [];
     try {
       // Packets come with the first route.
-      if (this.#members.has(key)) await clouds?.(member.cloud).forward(hop);
+      const api = await clouds?.(member.cloud);
+      if (this.#members.has(key)) await api?.forward(hop);
       for (const step of steps) {
-        await clouds?.(member.cloud).apply(step);
+        await api?.apply(step);
         const { verb, what: object } = describeCloudStep(step);
         const what = `${verb} ${object}`;
         log.info('changed a route of the cloud', { network: member.name, what });

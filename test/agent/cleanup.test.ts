@@ -34,7 +34,7 @@ function setUp(t: ExecutionContext) {
   const run = () =>
     cleanup({
       ...{ kernel, store, log, stateDir, node: 'web', runDir: join(root, 'run') },
-      ...{ clouds: { get: () => cloud }, signal: new AbortController().signal },
+      ...{ clouds: { get: () => Promise.resolve(cloud) }, signal: new AbortController().signal },
     });
   /** The records that the agent leaves in etcd. */
   const inCluster = (instance: string, options?: { alive: boolean }) => {

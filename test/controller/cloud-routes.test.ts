@@ -24,7 +24,13 @@ const sky = networkOf({
 function setUp(t: ExecutionContext) {
   const store = new FakeStore();
   const cloud = new FakeCloud();
-  const routes = new CloudRoutes({ store, clouds: { get: () => cloud }, log, everyMs: 20, soonMs: 10 });
+  const routes = new CloudRoutes({
+    store,
+    clouds: { get: () => Promise.resolve(cloud) },
+    log,
+    everyMs: 20,
+    soonMs: 10,
+  });
   store.putNetwork(sky);
   lease(store, 'sky', '10.100.1.0/24', 'n1', '192.0.2.1');
   lease(store, 'sky', '10.100.2.0/24', 'n2', '192.0.2.2');

@@ -97,9 +97,10 @@ test('the commands start without the schema library and without gRPC', (t) => {
   t.deepEqual(loading, []);
 });
 
-test('an agent and a command start without the X.509 library', (t) => {
-  for (const main of ['agent/main.ts', 'cli/main.ts']) {
-    const { reached, loading } = loadingAtStart(main, ['@peculiar/x509']);
+test('an agent and a command start without the X.509 library, and nobody with that of XML', (t) => {
+  for (const main of ['agent/main.ts', 'cli/main.ts', 'controller/main.ts']) {
+    const libraries = ['fast-xml-parser', ...(main === 'controller/main.ts' ? [] : ['@peculiar/x509'])];
+    const { reached, loading } = loadingAtStart(main, libraries);
     t.true(reached > 30);
     t.deepEqual(loading, [], main);
   }

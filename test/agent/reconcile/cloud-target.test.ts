@@ -24,7 +24,7 @@ function setUp() {
   let again = 0;
   const target = new CloudTarget({
     ...{ problems, metrics, log },
-    clouds: () => cloud,
+    clouds: () => Promise.resolve(cloud),
     onChanged: () => void again++,
   });
   target.prune = true;
