@@ -21,7 +21,7 @@ const SOON_MS = 8_000;
 export interface CloudRoutesOptions {
   store: Pick<Store, 'view' | 'state' | 'isSynced' | 'subscribe'>;
   clouds: Pick<Clouds, 'get'>;
-  log: Pick<Logger, 'info' | 'debug'>;
+  log: Pick<Logger, 'info' | 'warn'>;
   onRemoved?: () => void;
   everyMs?: number;
   soonMs?: number;
@@ -91,14 +91,19 @@ export class CloudRoutes {
         this.#warnings.delete(key);
       } catch (error) {
         if (signal.aborted) return;
-        this.options.log.debug('routes of a cloud were not looked at', { error: messageOf(error) });
-        this.#warnings.set(key, {
+        this.#warn(key, {
           what: `routes of network ${network.name} to nodes that are gone`,
           why: `this controller, which leads, cannot delete them: ${messageOf(error)}`,
           fix: nextOf(error) ?? 'It is tried again every minute.',
         });
       }
     }
+  }
+
+  #warn(key: string, warning: Problem): void {
+    const isNew = this.#warnings.get(key)?.why !== warning.why;
+    this.#warnings.set(key, warning);
+    if (isNew) this.options.log.warn('routes of a cloud stay', { ...warning });
   }
 
   /** The networks that clouds route now, and those that have ended. */
