@@ -10,10 +10,11 @@ import { type Membership, publicAddresses, type Underlay } from '../../core/comp
 import { addressingOf, backendTypeOf, isBridged } from '../../core/drivers/index.js';
 import { addressIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { failedPrecondition } from '../../core/errors.js';
-import type { Network } from '../../core/network.js';
+import type { Network, OverlayNetwork } from '../../core/network.js';
 import type { Lease } from '../../core/records.js';
 import type { LeaseRequest, Store, StoredLease } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
+import type { Reconciler } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 import { ownSubnets } from './address-claims.js';
 import { hostRoutesBeside } from './route-overlaps.js';
@@ -30,6 +31,7 @@ export interface SubnetLeasesOptions {
   underlay: () => Underlay;
   /** Whether containers of this node are on the network. */
   isUsed: (network: string) => boolean;
+  reconciler: Pick<Reconciler, 'hasCloudRoutes'>;
 }
 
 /** An earlier subnet of the node, and since when it had it. */
@@ -93,9 +95,16 @@ export class SubnetLeases {
 
   #beside(network: Network): Pick<Lease, 'beside'> {
     const beside = isBridged(network) ? undefined : network.beside;
-    if (beside === undefined) return {};
+    if (beside === undefined || !this.#hasFollowed(beside)) return {};
     const data = this.#data(beside);
     return { beside: { backendType: beside.backend, ...(data === undefined ? {} : { data }) } };
+  }
+
+  /** Where a cloud carries the packets, it must lead here before the network flips. */
+  #hasFollowed(beside: OverlayNetwork): boolean {
+    const { cloud } = backendIn(beside);
+    const { reconciler } = this.options;
+    return cloud === undefined || reconciler.hasCloudRoutes({ cloud: cloud.name, name: beside.name });
   }
 
   /** Whether this node's lease in etcd says what the node would write now. */

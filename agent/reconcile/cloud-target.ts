@@ -24,6 +24,8 @@ export interface CloudTargetOptions extends DriftOptions {
   clouds?: ((name: CloudName) => Promise<CloudApi>) | undefined;
   /** A table has changed while it was looked at: it is to be compared once more. */
   onChanged: () => void;
+  /** What a network has in a cloud leads here from now on. */
+  onSettled?: ((network: string) => void) | undefined;
 }
 
 interface Seen {
@@ -35,7 +37,7 @@ interface Seen {
 
 type Planned = Seen & CloudPlan;
 
-const keyOf = ({ cloud, name }: CloudMember): string => `${cloud} ${name}`;
+const keyOf = ({ cloud, name }: Pick<CloudMember, 'cloud' | 'name'>): string => `${cloud} ${name}`;
 
 export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> {
   readonly drift: Drift;
@@ -68,6 +70,11 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
       if (!sameMember(before.get(key), member)) this.#settled.delete(key);
     }
     return this.#members.size + this.#left.size > 0;
+  }
+
+  /** Whether what a network has in a cloud led here at the last look. */
+  isSettled(network: Pick<CloudMember, 'cloud' | 'name'>): boolean {
+    return this.#settled.has(keyOf(network));
   }
 
   async observe(): Promise<readonly Seen[] | undefined> {
@@ -146,7 +153,9 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
     const key = keyOf(member);
     this.options.problems.clear({ scope: networkScope(member.name), kind: 'cloud-routes' });
     if (this.prune) this.#left.delete(key);
-    if (this.#members.has(key)) this.#settled.add(key);
+    if (!this.#members.has(key) || this.#settled.has(key)) return;
+    this.#settled.add(key);
+    this.options.onSettled?.(member.name);
   }
 
   #failed(member: CloudMember, error: unknown): void {

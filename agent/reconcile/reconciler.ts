@@ -48,6 +48,8 @@ export interface ReconcilerOptions {
   onRoutes?: () => void;
   compareEveryMs?: number;
   clouds?: CloudTargetOptions['clouds'];
+  /** What a network has in a cloud leads to this node from now on. */
+  onCloudRoutes?: CloudTargetOptions['onSettled'];
 }
 
 /** Records with the objects that they compile to; undefined: the record is deleted. */
@@ -85,7 +87,7 @@ export class Reconciler {
     this.#node = new NodeTarget({ ...options, containers: this.#containers, announcer: this.#announcer });
     this.#firewall = new FirewallTarget(options);
     const soon = (): void => this.#cloudLook.soon();
-    this.#cloud = new CloudTarget({ ...options, onChanged: soon });
+    this.#cloud = new CloudTarget({ ...options, onChanged: soon, onSettled: options.onCloudRoutes });
     this.#cloudLook = new Look(
       { what: 'the routes of a cloud', everyMs: CLOUD_MS, log: options.log },
       async () => void (await this.#reconcile(this.#cloud)),
@@ -185,6 +187,11 @@ export class Reconciler {
   /** Sets the desired routes of clouds. They are written in their own time. */
   setCloud(members: readonly CloudMember[]): void {
     if (this.#cloud.set(members) && this.#started) this.#cloudLook.soon();
+  }
+
+  /** Whether what a network has in a cloud leads to this node. */
+  hasCloudRoutes(network: Pick<CloudMember, 'cloud' | 'name'>): boolean {
+    return this.#cloud.isSettled(network);
   }
 
   /**

@@ -1,4 +1,5 @@
 // Stage 2, assemble: makes and connects the agent's parts. Nothing runs yet.
+import { isBridged } from '../../core/drivers/index.js';
 import { Dns, dnsMetrics, NetnsResolvConf } from '../dns/index.js';
 import {
   Addresses,
@@ -77,6 +78,11 @@ export function assemble(opened: Opened): Parts {
     onUnderlay: linksChanged.call,
     onRoutes: () => overlaps.look.soon(),
     clouds: (name) => opened.clouds.get(name),
+    // A network that is to move to a cloud: its lease waits for the routes.
+    onCloudRoutes: (name) =>
+      void memberships.republish(
+        (network) => network.name === name && !isBridged(network) && network.beside !== undefined,
+      ),
   });
   shutdown.add('the reconciler', () => reconciler.stop());
   const subnetOnly = withoutContainers(opened);

@@ -140,6 +140,41 @@ test.serial('an address of another node’s subnet has a route of its own, which
   t.pass();
 });
 
+test.serial('a network with running containers moves from vxlan to the VPC, and back', async (t) => {
+  await lab.json('h1', ...'network create moving --subnet 10.113.0.0/16'.split(' '));
+  await lab.addContainers('mv1', 'mv2');
+  await lab.attach('h1', 'moving', 'mv1');
+  const there = await lab.attach('h2', 'moving', 'mv2');
+  await lab.until('they reach each other', () => lab.reaches('mv1', bare(there.ip)));
+  const stop = aws.follow();
+  const pings = lab.spawn('moving', 'mv1', ['ping', '-n', '-i', '0.05', '-w', '100', bare(there.ip)]);
+  await lab.says(pings, 'icmp_seq=3 ');
+  const route = (host: string): Promise<string> =>
+    lab.sh(host, 'ip route show proto 119 | grep ^10.113. || true');
+  for (const [backend, way] of [
+    ['aws-vpc', 'via 192.0.2.1 dev eth0'],
+    ['vxlan', 'dev wfvx'],
+  ] as const) {
+    const moved = await lab.json<{ backend: string; move: unknown }>(
+      'h1',
+      ...['network', 'update', 'moving', '--backend', backend],
+    );
+    t.like(moved, { backend, move: null });
+    await lab.until(`the routes are ${backend}'s`, async () =>
+      (await Promise.all(['h1', 'h2'].map(route))).every((text) => text.includes(way)),
+    );
+    t.true(await lab.reaches('mv1', bare(there.ip)));
+  }
+  await pings.stop();
+  const seen = [...pings.log().matchAll(/icmp_seq=(\d+) ttl/g)].map((match) => Number(match[1]));
+  const longest = Math.max(...seen.slice(1).map((seq, i) => (seq - (seen[i] ?? 0)) * 0.05));
+  t.true(longest <= 1, `${longest} s`);
+  await lab.json('h1', 'network', 'rm', 'moving', '--force');
+  await routesAre(wanted());
+  await stop();
+  for (const name of ['mv1', 'mv2']) await lab.removeContainer(name);
+});
+
 test.serial('the route of a node that is gone is deleted by the leader, also by the next one', async (t) => {
   // A second controller takes over when the first ends.
   const second = lab.spawn('controller-2', 'infra', [

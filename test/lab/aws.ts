@@ -147,6 +147,19 @@ export class Aws {
     if (commands.length > 0) await this.lab.sh('outside', commands.join(' && '));
   }
 
+  /** The router follows the tables, until the returned function has been called and has settled. */
+  follow(): () => Promise<void> {
+    let over = false;
+    const loop = async (): Promise<void> => {
+      while (!over) await this.forward();
+    };
+    const running = loop();
+    return async () => {
+      over = true;
+      await running;
+    };
+  }
+
   mainTable = async (): Promise<string> => {
     const { routeTableSet } = await this.call('DescribeRouteTables', {
       ...{ 'Filter.1.Name': 'vpc-id', 'Filter.1.Value.1': this.vpc },

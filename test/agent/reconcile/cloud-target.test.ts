@@ -22,10 +22,12 @@ function setUp() {
   const problems = new Problems();
   const metrics = agentMetrics();
   let again = 0;
+  const settled: string[] = [];
   const target = new CloudTarget({
     ...{ problems, metrics, log },
     clouds: () => Promise.resolve(cloud),
     onChanged: () => void again++,
+    onSettled: (name) => void settled.push(name),
   });
   target.prune = true;
   const compare = async (): Promise<void> => {
@@ -35,7 +37,7 @@ function setUp() {
     target.drift.note(repaired);
   };
   const problemOf = (name: string) => problems.get({ scope: networkScope(name), kind: 'cloud-routes' });
-  return { cloud, target, compare, problemOf, metrics, again: () => again };
+  return { cloud, target, compare, problemOf, metrics, settled, again: () => again };
 }
 
 test('creates its route, and replaces one of a former holder', async (t) => {
@@ -138,4 +140,21 @@ test('a table that has changed meanwhile is looked at once more, and is no probl
   cloud.failure = undefined;
   await compare();
   t.is(cloud.shown().length, 1);
+});
+
+test('it tells once when what a network has leads here, and again after a change', async (t) => {
+  const { cloud, target, compare, settled } = setUp();
+  target.set([SKY]);
+  cloud.failure = permissionDenied('AWS refuses');
+  await compare();
+  t.false(target.isSettled(SKY));
+  cloud.failure = undefined;
+  await compare();
+  await compare();
+  t.true(target.isSettled(SKY));
+  t.deepEqual(settled, ['sky']);
+  target.set([{ ...SKY, routes: [net('10.100.6.0/24')] }]);
+  t.false(target.isSettled(SKY));
+  await compare();
+  t.deepEqual(settled, ['sky', 'sky']);
 });
