@@ -5,9 +5,6 @@ import type { IpNetwork } from '../../core/address.js';
 
 export class FakeCloud implements CloudApi {
   readonly title = 'a cloud';
-  readonly tablesById = new Map<string, CloudRoute[]>();
-  /** The machine that asks. */
-  self = 'eni-1';
   /** Thrown by the next calls. */
   failure: Error | undefined;
   /** Called before each look at the tables. */
@@ -15,9 +12,14 @@ export class FakeCloud implements CloudApi {
   /** Every applied step. */
   readonly steps: CloudStep[] = [];
 
-  constructor(tables: readonly string[] = ['rtb-1']) {
-    for (const id of tables) this.tablesById.set(id, []);
-  }
+  /**
+   * @param self the machine that asks, as a next hop @param tablesById those of another machine of the cloud, for one of the
+   *   same
+   */
+  constructor(
+    readonly self = 'eni-1',
+    readonly tablesById = new Map<string, CloudRoute[]>([['rtb-1', []]]),
+  ) {}
 
   hop(_member: CloudMember): Promise<string> {
     return this.#answer(() => this.self);

@@ -4,6 +4,7 @@ import test from 'ava';
 import { moveBackend, moveOf, type MoveRequest } from '../../../controller/backend-move.js';
 import { compileNetwork, compilePeer, containerMtu } from '../../../core/compile.js';
 import { driverOf, isBridged } from '../../../core/drivers/index.js';
+import { permissionDenied } from '../../../core/errors.js';
 import type { OverlayNetwork } from '../../../core/network.js';
 import { decodeConfig, editConfig, encodeConfig } from '../../../store/network-codec.js';
 import { decodeLease, encodeLease } from '../../../store/lease-codec.js';
@@ -165,4 +166,27 @@ test('a node that was away flips when it returns', async (t) => {
     ),
   );
   t.false(has(one, 'wfvx7'));
+});
+
+test('a move to a cloud: the network flips when the cloud leads to every node, and its routes go with the move back', async (t) => {
+  const { store, one, two, has, clouds } = await pairOn(t, from);
+  const options = { store, checkCapability: () => undefined, signal, waitMs: 300 };
+  const [, second] = clouds;
+  if (second === undefined) return t.fail();
+  second.failure = permissionDenied('AWS refuses');
+  await moveBackend(asked('aws-vpc'), options);
+  const there = store.view.networks.get('wg');
+  t.deepEqual(there && moveOf(store, there), { beside: 'aws-vpc', waitingFor: ['node2'] });
+  t.deepEqual(second.shown(), [`rtb-1 ${one.subnet} eni-1`]);
+  second.failure = undefined;
+  // As at the next look, a minute later.
+  await two.memberships.republish(() => true);
+  await moveBackend(asked('aws-vpc'), { ...options, waitMs: 5000 });
+  t.like(store.view.networks.get('wg'), { backend: 'aws-vpc' });
+  t.deepEqual(second.shown(), [`rtb-1 ${one.subnet} eni-1`, `rtb-1 ${two.subnet} eni-2`].toSorted());
+  t.true(has(one, `route ${two.subnet} via 192.0.2.254 dev eth0`));
+  await until('the tunnel is gone', () => !has(one, 'wfvx7'));
+  await moveBackend(asked('vxlan'), { ...options, waitMs: 5000 });
+  await until('the routes are gone', () => second.shown().length === 0);
+  t.true(has(one, 'wfvx') && !has(one, '192.0.2.254'));
 });

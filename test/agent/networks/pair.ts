@@ -14,6 +14,7 @@ import { IpAddress, IpNetwork } from '../../../core/address.js';
 import type { OverlayNetwork } from '../../../core/network.js';
 import { describeStep } from '../../../core/plan.js';
 import { silentLogger } from '../../../daemon/log.js';
+import { FakeCloud } from '../../fakes/cloud.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 import { FakeStore } from '../../fakes/store.js';
 import { until } from '../../lab/wait.js';
@@ -22,6 +23,9 @@ import { until } from '../../lab/wait.js';
 export async function pairOn(t: ExecutionContext, network: OverlayNetwork) {
   const store = new FakeStore();
   store.putNetwork(network);
+  /** What each node is to one cloud. */
+  const first = new FakeCloud('eni-1');
+  const clouds = [first, new FakeCloud('eni-2', first.tablesById)];
   /** What the kernels did, in order. */
   const log: string[] = [];
   const nodes = await Promise.all(
@@ -44,13 +48,16 @@ export async function pairOn(t: ExecutionContext, network: OverlayNetwork) {
         ...{ kernel, problems, log: silentLogger, metrics: agentMetrics() },
         onSandboxGone: () => undefined,
         onUnderlay: () => undefined,
+        clouds: () => Promise.resolve(clouds[n - 1] ?? first),
+        onCloudRoutes: () => void memberships.republish(() => true),
       });
-      const memberships = new Memberships({
+      const memberships: Memberships = new Memberships({
         ...{ kernel, store, reconciler, problems, state, log: silentLogger, runDir: undefined },
         ...{ node: name, instance: name, subnetTtlSeconds: 3600 },
         underlay: () => ({
           ...{ ip: IpAddress.parse(`192.0.2.${n}`), mtu: 1500, link: 'eth0' },
           onLink: [{ link: 'eth0', prefix: IpNetwork.parse('192.0.2.0/24') }],
+          routers: [{ prefix: IpNetwork.parse('0.0.0.0/0'), via: IpAddress.parse('192.0.2.254') }],
         }),
       });
       memberships.listen({
@@ -87,5 +94,5 @@ export async function pairOn(t: ExecutionContext, network: OverlayNetwork) {
   if (one === undefined || two === undefined) throw new Error('there are two nodes');
   const has = (node: typeof one, text: string): boolean => node.kernel.dump().includes(text);
   await until('the nodes know each other', () => has(one, two.subnet) && has(two, one.subnet));
-  return { store, log, one, two, has };
+  return { store, log, one, two, has, clouds };
 }
