@@ -4,6 +4,8 @@ import test from 'ava';
 import { Aws, ROLE, text } from '../lab/aws.js';
 import { bare, Cluster, ETCD, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
+import { CHECKOUT } from '../lab/lab.js';
+import { dig } from '../lab/names.js';
 
 const HOSTS = ['h1', 'h2', 'h3'];
 
@@ -140,6 +142,44 @@ test.serial('an address of another node’s subnet has a route of its own, which
   await aws.forward();
   t.pass();
 });
+
+test.serial(
+  'published ports, ports of every node, names, and routed networks, as on every backend',
+  async (t) => {
+    const server = lab.spawn('server', 'c2', [
+      process.execPath,
+      `${CHECKOUT}/build/test/lab/echo-server.js`,
+      '80',
+    ]);
+    await lab.says(server, 'ready');
+    await lab.json('h2', ...'port publish c2 8200:80 --everywhere --network sky'.split(' '));
+    const answers = async (from: string, port: string): Promise<boolean> =>
+      (await lab.try(from, `curl -sf --max-time 2 http://${port}/`)).code === 0;
+    for (const from of ['outside', 'h3', 'c1'])
+      for (const host of ['h2', 'h1'])
+        await lab.until(`the port of ${host} from ${from}`, () => answers(from, `${lab.ipOf(host)}:8200`));
+    const there = ends.get('h2');
+    const { answers: found } = await dig(lab, 'c1', `@${ends.get('h1')?.gateway ?? ''}`, 'c2.sky.weft', 'A');
+    t.deepEqual(
+      found.map(({ data }) => data),
+      [bare(there?.ip ?? '')],
+    );
+    await lab.json('h1', ...'network create beside --subnet 10.114.0.0/16 --backend aws-vpc'.split(' '));
+    await lab.addContainers('beside3');
+    const other = await lab.attach('h3', 'beside', 'beside3');
+    await lab.json('h1', ...'network route sky beside'.split(' '));
+    const stop = aws.follow();
+    await lab.until('the routed network is reached', () => lab.reaches('c1', bare(other.ip)));
+    await lab.json('h1', ...'network route sky beside --remove'.split(' '));
+    await lab.until('no more', async () => !(await lab.reaches('c1', bare(other.ip))));
+    await lab.json('h2', ...'port rm c2 8200:80 --network sky'.split(' '));
+    await lab.json('h1', 'network', 'rm', 'beside', '--force');
+    await routesAre(wanted());
+    await stop();
+    await server.stop();
+    await lab.removeContainer('beside3');
+  },
+);
 
 test.serial('a network with running containers moves from vxlan to the VPC, and back', async (t) => {
   await lab.json('h1', ...'network create moving --subnet 10.113.0.0/16'.split(' '));
