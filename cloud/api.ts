@@ -2,8 +2,6 @@
 import type { CloudMember, CloudNetwork, CloudStep, CloudTable } from '../core/cloud.js';
 
 export interface CloudApi {
-  /** For people. */
-  readonly title: string;
   /**
    * This machine as a next hop.
    * @throws WeftError also where the network cannot be routed here, as when the cloud has its prefix

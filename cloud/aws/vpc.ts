@@ -19,7 +19,6 @@ const filters = (all: Readonly<Record<string, string>>): Fields =>
   );
 
 export class AwsVpc implements CloudApi {
-  readonly title = 'AWS';
   readonly #metadata: InstanceMetadata;
   readonly #ec2: Ec2;
   readonly #environment: CloudOptions['environment'];

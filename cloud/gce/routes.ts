@@ -23,7 +23,6 @@ const partial = (url: unknown): string | undefined =>
   typeof url === 'string' ? /projects\/.*$/.exec(url)?.[0] : undefined;
 
 export class GceRoutes implements CloudApi {
-  readonly title = 'Google Cloud';
   readonly #metadata: MetadataServer;
   readonly #compute: Compute;
 

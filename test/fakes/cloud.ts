@@ -4,7 +4,6 @@ import type { CloudMember, CloudNetwork, CloudRoute, CloudStep, CloudTable } fro
 import type { IpNetwork } from '../../core/address.js';
 
 export class FakeCloud implements CloudApi {
-  readonly title = 'a cloud';
   /** Thrown by the next calls. */
   failure: Error | undefined;
   /** Called before each look at the tables. */
