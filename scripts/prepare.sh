@@ -155,7 +155,7 @@ if [ "$mode" = --test ]; then
 fi
 
 built=build/.weft-built
-sources='agent bundle cli controller core daemon plugin programs proto store test'
+sources='agent bundle cli cloud controller core daemon plugin programs proto store test'
 # shellcheck disable=SC2086
 if [ ! -e "$built" ] || [ -n "$(find $sources package-lock.json tsconfig.json -newer "$built" \( -name '*.ts' -o -name '*.json' \) -print -quit 2>/dev/null)" ]; then
   step 'Building'
