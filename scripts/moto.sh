@@ -12,7 +12,11 @@ if [ "${1:-}" = --check ]; then
   exit 1
 fi
 
-command -v python3 >/dev/null || { echo 'weft: there is no Python to run moto with' >&2; exit 1; }
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+  command -v apt-get >/dev/null || { echo 'weft: there is no Python with venv to run moto with' >&2; exit 1; }
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends python3-venv
+fi
 # Whole or not at all: what was interrupted must not look done.
 trap 'rm -rf "$folder.fresh"' EXIT
 trap 'exit 130' INT
