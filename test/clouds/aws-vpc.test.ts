@@ -27,7 +27,12 @@ async function setUp(): Promise<void> {
   await lab.startController(['--etcd', ETCD]);
   await lab.startAgents(HOSTS);
   await lab.json('h1', ...'network create sky --subnet 10.110.0.0/16 --backend aws-vpc'.split(' '));
-  await Promise.all(HOSTS.map(async (host, i) => ends.set(host, await lab.attach(host, 'sky', `c${i + 1}`))));
+  await Promise.all(
+    HOSTS.map(async (host, i) => {
+      const name = `c${i + 1}`;
+      ends.set(host, await lab.attach(host, 'sky', name, '--name', name));
+    }),
+  );
   await routesAre(wanted());
   await aws.forward();
 }
@@ -282,7 +287,7 @@ test.serial('several tables, and what is not the network’s stays', async (t) =
 });
 
 test.serial(
-  'a network of the VPC’s own addresses, and a wrong table: a problem that says what to do',
+  'a table that is not there: a problem that says what to do, and goes with the network',
   async (t) => {
     await lab.json(
       'h1',
