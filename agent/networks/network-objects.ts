@@ -124,7 +124,7 @@ export class NetworkObjects {
       [...(store.view.claims.get(network)?.values() ?? [])].flatMap((claim) =>
         claim.node === node && claim.state === 'granted' ? [claim.ip] : [],
       );
-    reconciler.setCloud(
+    reconciler.cloud.set(
       compileCloud(
         [...members.values()].map(({ membership }) => membership),
         claimed,

@@ -31,7 +31,7 @@ export interface SubnetLeasesOptions {
   underlay: () => Underlay;
   /** Whether containers of this node are on the network. */
   isUsed: (network: string) => boolean;
-  reconciler: Pick<Reconciler, 'hasCloudRoutes'>;
+  reconciler: { cloud: Pick<Reconciler['cloud'], 'has'> };
 }
 
 /** An earlier subnet of the node, and since when it had it. */
@@ -104,7 +104,7 @@ export class SubnetLeases {
   #hasFollowed(beside: OverlayNetwork): boolean {
     const { cloud } = backendIn(beside);
     const { reconciler } = this.options;
-    return cloud === undefined || reconciler.hasCloudRoutes({ cloud: cloud.name, name: beside.name });
+    return cloud === undefined || reconciler.cloud.has({ cloud: cloud.name, name: beside.name });
   }
 
   /** Whether this node's lease in etcd says what the node would write now. */

@@ -3,7 +3,7 @@ import { type Actual, linkKey } from '../../core/objects/index.js';
 import type { Plan, Step } from '../../core/plan.js';
 import type { CloudStep } from '../../core/cloud.js';
 import { createdLinks } from './apply-steps.js';
-import type { CloudTarget } from './cloud-target.js';
+import type { CloudRoutes } from './cloud-routes.js';
 import { type ContainerTarget, type ContainerTargets, stepsInside } from './container-target.js';
 import type { FirewallTarget } from './firewall-target.js';
 import type { NodeTarget } from './node-target.js';
@@ -24,7 +24,7 @@ export async function preview(targets: {
   node: NodeTarget;
   containers: ContainerTargets;
   firewall: FirewallTarget;
-  cloud: CloudTarget;
+  cloud: CloudRoutes;
 }): Promise<Preview> {
   const { node, containers, firewall, cloud } = targets;
   const found: { record: SandboxKey; target: ContainerTarget; actual: Actual; plan: Plan }[] = [];
@@ -64,7 +64,7 @@ export async function preview(targets: {
     }),
     unknown,
     firewall: await firewall.difference(),
-    cloud: cloud.plan((await cloud.observe()) ?? []).flatMap((planned) => planned.steps),
+    cloud: await cloud.preview(),
   };
 }
 

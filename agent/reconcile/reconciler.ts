@@ -6,7 +6,6 @@
 //   set(record) ──delta──▶ steps ──▶ kernel          compare() ──observe──▶ plan ──apply──▶ every target
 import { setImmediate as turn } from 'node:timers/promises';
 
-import type { CloudMember } from '../../core/cloud.js';
 import { messageOf } from '../../core/errors.js';
 import type { ContainerPort, Firewall, FirewallMember, FirewallPort } from '../../core/firewall.js';
 import { Mutex } from '../../core/keyed-mutex.js';
@@ -17,7 +16,7 @@ import { type AgentMetrics, NODE, type Problem, type Problems } from '../health/
 import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
 import { Announcer } from './announcements.js';
 import { applySteps, createdLinks, deletesLink, inOrder } from './apply-steps.js';
-import { CloudTarget, type CloudTargetOptions } from './cloud-target.js';
+import { CloudRoutes, type CloudRoutesOptions } from './cloud-routes.js';
 import {
   type ContainerTarget,
   ContainerTargets,
@@ -26,12 +25,11 @@ import {
 } from './container-target.js';
 import { FirewallTarget, type Noted } from './firewall-target.js';
 import { attachError } from './kernel-errors.js';
-import { Look } from './look.js';
 import { NodeTarget } from './node-target.js';
 import { preview, type Preview } from './preview.js';
 import type { RecordKey, SandboxKey } from './record-key.js';
 import { Settle } from './settle.js';
-import type { Target } from './target.js';
+import { compareTarget, type Target } from './target.js';
 
 export interface ReconcilerOptions {
   kernel: Kernel;
@@ -47,18 +45,15 @@ export interface ReconcilerOptions {
   /** A route changed that is not weft's. */
   onRoutes?: () => void;
   compareEveryMs?: number;
-  clouds?: CloudTargetOptions['clouds'];
+  clouds?: CloudRoutesOptions['clouds'];
   /** What a network has in a cloud leads to this node from now on. */
-  onCloudRoutes?: CloudTargetOptions['onSettled'];
+  onCloudRoutes?: CloudRoutesOptions['onSettled'];
 }
 
 /** Records with the objects that they compile to; undefined: the record is deleted. */
 export type RecordChanges = Iterable<readonly [RecordKey, readonly KernelObject[] | undefined]>;
 
 const COMPARISON = { scope: NODE, kind: 'comparison' } as const;
-
-/** A cloud tells of no change, and counts what it is asked. */
-const CLOUD_MS = 60_000;
 
 /** Notification losses within this time of each other make one line in the log. */
 const ONE_LOSS_MS = 60_000;
@@ -69,8 +64,8 @@ export class Reconciler {
   readonly #node: NodeTarget;
   readonly #containers: ContainerTargets;
   readonly #firewall: FirewallTarget;
-  readonly #cloud: CloudTarget;
-  readonly #cloudLook: Look;
+  /** What leads to this node in route tables of clouds. */
+  readonly cloud: CloudRoutes;
   readonly #announcer: Announcer;
   #started = false;
   #stopped = false;
@@ -86,12 +81,7 @@ export class Reconciler {
     this.#announcer = new Announcer(options.log);
     this.#node = new NodeTarget({ ...options, containers: this.#containers, announcer: this.#announcer });
     this.#firewall = new FirewallTarget(options);
-    const soon = (): void => this.#cloudLook.soon();
-    this.#cloud = new CloudTarget({ ...options, onChanged: soon, onSettled: options.onCloudRoutes });
-    this.#cloudLook = new Look(
-      { what: 'the routes of a cloud', everyMs: CLOUD_MS, log: options.log },
-      async () => void (await this.#reconcile(this.#cloud)),
-    );
+    this.cloud = new CloudRoutes({ ...options, onSettled: options.onCloudRoutes });
   }
 
   /** Makes the first comparison; from then on every change is applied at once. */
@@ -101,7 +91,7 @@ export class Reconciler {
     await this.compare('start');
     const every = this.options.compareEveryMs ?? 10_000;
     this.#tick = setInterval(() => void this.compare('interval'), every);
-    void this.#cloudLook.start();
+    this.cloud.start();
   }
 
   async stop(): Promise<void> {
@@ -111,7 +101,7 @@ export class Reconciler {
     this.#rules.stop();
     this.#announcer.stop();
     this.#unwatch?.();
-    await this.#cloudLook.stop();
+    await this.cloud.stop();
     await this.#lock.idle();
   }
 
@@ -119,8 +109,7 @@ export class Reconciler {
   allowPruning(): void {
     this.#node.prune = true;
     this.#firewall.keepItems = false;
-    this.#cloud.prune = true;
-    if (this.#started) this.#cloudLook.soon();
+    this.cloud.allowPruning();
   }
 
   /**
@@ -182,16 +171,6 @@ export class Reconciler {
       this.#firewall.noteMembers(members);
       if (this.#started) await this.#reconcile(this.#firewall);
     });
-  }
-
-  /** Sets the desired routes of clouds. They are written in their own time. */
-  setCloud(members: readonly CloudMember[]): void {
-    if (this.#cloud.set(members) && this.#started) this.#cloudLook.soon();
-  }
-
-  /** Whether what a network has in a cloud leads to this node. */
-  hasCloudRoutes(network: Pick<CloudMember, 'cloud' | 'name'>): boolean {
-    return this.#cloud.isSettled(network);
   }
 
   /**
@@ -339,7 +318,7 @@ export class Reconciler {
   async preview(): Promise<Preview> {
     const targets = {
       ...{ node: this.#node, containers: this.#containers, firewall: this.#firewall },
-      cloud: this.#cloud,
+      cloud: this.cloud,
     };
     return this.#lock.run(() => preview(targets));
   }
@@ -380,18 +359,9 @@ export class Reconciler {
 
   /** One comparison of one target. */
   async #reconcile<A, P>(target: Target<A, P>, countDrift = true): Promise<P | undefined> {
-    target.drift.sweep();
-    try {
-      const actual = await target.observe();
-      if (actual === undefined) return undefined;
-      const plan = target.plan(actual);
-      const { repaired, again } = await target.apply(plan);
-      if (countDrift) target.drift.note(repaired);
-      if (again) this.#compareSoon();
-      return plan;
-    } finally {
-      target.release?.();
-    }
+    const compared = await compareTarget(target, countDrift);
+    if (compared?.again === true) this.#compareSoon();
+    return compared?.plan;
   }
 
   #notified(event: KernelEvent): void {

@@ -28,3 +28,21 @@ export interface Applied {
   /** Whether this comparison needs another one at once to complete it. */
   again: boolean;
 }
+
+/** One comparison of one target. @returns undefined where it could not be observed */
+export async function compareTarget<A, P>(
+  target: Target<A, P>,
+  countDrift = true,
+): Promise<{ plan: P; again: boolean } | undefined> {
+  target.drift.sweep();
+  try {
+    const actual = await target.observe();
+    if (actual === undefined) return undefined;
+    const plan = target.plan(actual);
+    const { repaired, again } = await target.apply(plan);
+    if (countDrift) target.drift.note(repaired);
+    return { plan, again };
+  } finally {
+    target.release?.();
+  }
+}

@@ -34,6 +34,7 @@ type Shared =
   | 'bridge'
   | 'tunnels'
   | 'isPlain'
+  | 'vnis'
   | 'udpPorts'
   | 'compileNetwork'
   | 'compilePeer'
@@ -80,6 +81,7 @@ export function cloudBackend<T extends BackendType>(): Pick<Backend<T>, Shared> 
     bridge: ({ name }) => ownBridgeName(name),
     tunnels: () => [],
     isPlain: () => true,
+    vnis: () => [],
     udpPorts: () => [],
 
     compileNetwork: ({ network }, { family }) => {
