@@ -84,7 +84,7 @@ export function controllerMetrics(options: {
   }
   const cleanedUp = new Counter({
     name: 'weft_cleaned_up_total',
-    help: 'Leftover records of removed nodes and networks that were deleted.',
+    help: 'Leftovers of removed nodes and networks that were deleted: records, and routes of clouds.',
     registers,
   });
   return { registry, cleanedUp, interceptor: requestMetrics(registers) };
