@@ -14,7 +14,7 @@ const SYSTEMCTL = `#!/bin/sh
 for word in "$@"; do case $word in *.service) unit=\${word%.service} ;; esac; done
 file=/etc/systemd/system/$unit.service
 pid=/run/units/$unit.pid
-value() { sed -n "s/^$1=//p" $file | sed 's|%S|/var/lib|g'; }
+value() { sed -n "s/^$1=//p" $file | sed 's|%S|/var/lib|g;s|[$][$]|$|g'; }
 alive() { [ -e $pid ] && grep -qs '^State:[[:space:]]*[RSDT]' /proc/$(cat $pid)/status; }
 start() {
   if alive; then return; fi
@@ -24,7 +24,7 @@ start() {
   setsid env $(value Environment) $(value ExecStart) >>/run/units/$unit.log 2>&1 </dev/null &
   echo $! >$pid
   after=$(value ExecStartPost)
-  [ -z "$after" ] || eval "\${after#+}"
+  [ -z "$after" ] || MAINPID=$(cat $pid) eval "\${after#+}"
 }
 stop() {
   if alive; then kill $(cat $pid); fi
