@@ -1,6 +1,6 @@
 // Changes of existing networks: masquerading, and routes between two of them.
 import { failedPrecondition, invalidArgument } from '../core/errors.js';
-import { isEncrypted, parseNetworkName, type Network as NetworkRecord } from '../core/network.js';
+import { parseNetworkName, whyUnrouted, type Network as NetworkRecord } from '../core/network.js';
 import { unary } from '../daemon/grpc.js';
 import type { NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
 import type { Network } from '../proto/gen/weft/v1/types.js';
@@ -85,17 +85,11 @@ export function networkChanges(sources: Sources): Changes {
         }
       } else {
         for (const network of [find(a), find(b)]) {
-          const { name, internal } = network;
-          if (isEncrypted(network)) {
-            throw failedPrecondition(
-              `network ${name} is encrypted: answers to another network would leave in clear`,
-              'Attach the containers to both networks, or to a third one.',
-            );
-          }
-          if (!internal) continue;
+          const why = whyUnrouted(network);
+          if (why === undefined) continue;
           throw failedPrecondition(
-            `network ${name} is internal: it reaches nothing but itself`,
-            'Attach the containers to a third network that both may use.',
+            `network ${network.name} ${why}`,
+            'Attach the containers to both networks, or to a third one.',
           );
         }
         const other = find(b).routes?.includes(a) === true;

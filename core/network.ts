@@ -5,6 +5,7 @@ import { addressBits, IpNetwork, type IpAddress } from './address.js';
 import type { Manager } from './manager.js';
 import {
   ENCRYPTED_BACKEND,
+  UNROUTED,
   type BackendSpec,
   type BackendType,
   type BackendTypes,
@@ -336,14 +337,15 @@ export const hasDirectAccess = ({ directAccess, masquerade, internal }: Network)
 export const isEncrypted = (network: Network): boolean =>
   'backend' in network && network.backend === ENCRYPTED_BACKEND;
 
-/**
- * Whether two networks reach each other. An internal one reaches nothing, whatever a record allows; nor does an encrypted one:
- * its containers' answers would take the other's tunnels.
- */
+/** Why a network is routed with no other, after its name; undefined: it can be. */
+export function whyUnrouted(network: Network): string | undefined {
+  if (network.internal) return 'is internal: it reaches nothing but itself';
+  return 'backend' in network ? UNROUTED[network.backend] : undefined;
+}
+
+/** Whether two networks reach each other. Some reach nothing, whatever a record allows: answers would take the other's tunnels. */
 export const areRouted = (a: Network, b: Network): boolean =>
   a.name !== b.name &&
-  !a.internal &&
-  !b.internal &&
-  !isEncrypted(a) &&
-  !isEncrypted(b) &&
+  whyUnrouted(a) === undefined &&
+  whyUnrouted(b) === undefined &&
   (a.routes?.includes(b.name) === true || b.routes?.includes(a.name) === true);

@@ -1,13 +1,18 @@
 // Gauges that are counted every second rather than at every change.
 import type { Endpoints } from '../endpoints/index.js';
 import type { Memberships } from '../networks/index.js';
+import { DROP_REASONS, type Kernel } from '../kernel/index.js';
 import type { AgentMetrics } from '../health/index.js';
 import { problemsOf, type ProblemSources } from './status.js';
 
 export interface GaugesOptions extends ProblemSources {
   memberships: Pick<Memberships, 'list'>;
   endpoints: Pick<Endpoints, 'list'>;
-  metrics: Pick<AgentMetrics, 'endpoints' | 'leases' | 'problems' | 'certificateExpiry'>;
+  kernel: Pick<Kernel, 'pumpCounters'>;
+  metrics: Pick<
+    AgentMetrics,
+    'endpoints' | 'leases' | 'problems' | 'certificateExpiry' | 'pumped' | 'pumpDrops'
+  >;
   certificateExpires?: () => Date | undefined;
 }
 
@@ -25,8 +30,19 @@ export function startGauges(options: GaugesOptions): () => void {
     metrics.leases.set(memberships.list().length);
     metrics.certificateExpiry.set((options.certificateExpires?.()?.getTime() ?? 0) / 1000);
     metrics.problems.set(problemsOf(options).length);
+    countPackets(options);
   };
   count();
   const timer = setInterval(count, EVERY_MS);
   return () => clearInterval(timer);
+}
+
+function countPackets({ kernel, metrics }: Pick<GaugesOptions, 'kernel' | 'metrics'>): void {
+  metrics.pumped.reset();
+  metrics.pumpDrops.reset();
+  for (const [link, { sent, received, dropped }] of kernel.pumpCounters()) {
+    metrics.pumped.set({ link, direction: 'sent' }, sent);
+    metrics.pumped.set({ link, direction: 'received' }, received);
+    for (const reason of DROP_REASONS) metrics.pumpDrops.set({ link, reason }, dropped[reason]);
+  }
 }

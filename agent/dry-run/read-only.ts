@@ -37,6 +37,7 @@ export function readOnlyKernel(kernel: Kernel): Kernel {
     filteredBridges: () => kernel.filteredBridges(),
     parentLink: (name) => kernel.parentLink(name),
     handshakes: () => kernel.handshakes(),
+    pumpCounters: () => kernel.pumpCounters(),
     capabilities: () => kernel.capabilities(),
     watch: () => () => undefined,
     ping: (ips) => Promise.resolve(ips.map(() => undefined)),

@@ -17,6 +17,8 @@ export interface AgentMetrics {
   peers: Gauge<'network'>;
   peerRtt: Gauge<'node'>;
   handshakeAge: Gauge<'node'>;
+  pumped: Gauge<'link' | 'direction'>;
+  pumpDrops: Gauge<'link' | 'reason'>;
   storeConnected: Gauge;
   storePending: Gauge;
   storeResyncs: Gauge;
@@ -98,6 +100,18 @@ export function agentMetrics(): AgentMetrics {
       name: 'weft_handshake_age_seconds',
       help: 'Time since the last WireGuard handshake with another node.',
       labelNames: ['node'],
+      registers,
+    }),
+    pumped: new Gauge({
+      name: 'weft_pump_packets',
+      help: 'Packets that the pump of a udp network has sent and received since it began.',
+      labelNames: ['link', 'direction'],
+      registers,
+    }),
+    pumpDrops: new Gauge({
+      name: 'weft_pump_dropped_packets',
+      help: 'Packets that the pump of a udp network has dropped since it began.',
+      labelNames: ['link', 'reason'],
       registers,
     }),
     storeConnected: new Gauge({ name: 'weft_store_connected', help: '1 while etcd answers.', registers }),

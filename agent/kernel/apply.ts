@@ -5,8 +5,10 @@ import { messageOf } from '../../core/errors.js';
 import { itemKindOf, type LinkObject } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { NamespaceRole, StepFailure } from './kernel.js';
+import { SystemError } from './libc.js';
 import { BATCH, NetlinkSocket, type KernelError } from './netlink-socket.js';
 import type { Request } from './netlink-message.js';
+import type { Pumps } from './pump/processes.js';
 import {
   changeLink,
   createLink,
@@ -14,6 +16,7 @@ import {
   deleteLink,
   getLink,
   itemCodecOf,
+  makeLink,
   StepRefused,
   type DirectContext,
   type KernelLink,
@@ -44,6 +47,7 @@ export class Application {
     peerFd: (link: string) => number | undefined,
     ports: PortMover | undefined,
     privateKey: PrivateKeys,
+    pumps: Pumps,
   ) {
     this.#context = {
       bridgeIndex: (name) => {
@@ -56,6 +60,7 @@ export class Application {
     this.#direct = {
       ports,
       privateKey,
+      pumps,
       link: (name) => this.#link(name),
       forget: (name) => void this.#links.delete(name),
       inside,
@@ -71,7 +76,12 @@ export class Application {
         else if (step.do === 'delete-link') await this.#deleteLink(step);
         else this.#one(step);
       } catch (error) {
-        this.#fail(step, error instanceof StepRefused ? error : { errno: 'EIO', message: messageOf(error) });
+        this.#fail(
+          step,
+          error instanceof StepRefused || error instanceof SystemError
+            ? error
+            : { errno: 'EIO', message: messageOf(error) },
+        );
       }
       if (this.#pending.length >= BATCH) this.#flush();
       if (performance.now() - begin < TURN_MS) continue;
@@ -135,7 +145,8 @@ export class Application {
 
   #create(step: Extract<Step, { do: 'create-link' }>): void {
     const { link } = step;
-    this.#add(step, createLink(link, this.#context));
+    this.#flush();
+    if (!this.inside(() => makeLink(link))) this.#add(step, createLink(link, this.#context));
     this.#flush();
     this.#links.delete(link.name);
     if (!this.#failures.has(step)) this.#change(step, link, true);

@@ -7,6 +7,7 @@ import type { BridgeLink, VlanLink, WireguardLink } from '../../core/objects/ind
 import type { Capability } from './kernel.js';
 import { inNewNamespace } from './namespaces.js';
 import { NetlinkSocket } from './netlink-socket.js';
+import { createTun } from './tun.js';
 import { createLink, decodeLink, getLink, type LinkContext } from './objects/index.js';
 
 const BRIDGE: BridgeLink = {
@@ -34,23 +35,24 @@ const WIREGUARD: WireguardLink = { kind: 'link', type: 'wireguard', name: 'wfpro
 const ALONE: LinkContext = { bridgeIndex: () => 0, peerFd: () => undefined };
 
 export function probeCapabilities(): Capability[] {
-  const answer = (filtering: string, tagging: string, wireguard: string): Capability[] => [
+  const answer = (filtering: string, tagging: string, wireguard: string, tun: string): Capability[] => [
     { name: 'bridge-vlan-filtering', available: filtering === '', why: filtering },
     { name: '802.1q', available: tagging === '', why: tagging },
     { name: 'wireguard', available: wireguard === '', why: wireguard },
+    { name: 'tun', available: tun === '', why: tun },
   ];
   try {
     return inNewNamespace(() => {
       const socket = new NetlinkSocket();
       try {
-        return answer(...probe(socket), probeWireguard(socket));
+        return answer(...probe(socket), probeWireguard(socket), probeTun());
       } finally {
         socket.close();
       }
     });
   } catch (error) {
     const why = `the check failed: ${messageOf(error)}`;
-    return answer(why, why, why);
+    return answer(why, why, why, why);
   }
 }
 
@@ -79,4 +81,13 @@ function probeWireguard(socket: NetlinkSocket): string {
   return refused === undefined
     ? ''
     : `the kernel has no WireGuard (CONFIG_WIREGUARD, module wireguard): ${refused.message}`;
+}
+
+function probeTun(): string {
+  try {
+    createTun('wfprobetun');
+    return '';
+  } catch (error) {
+    return `the kernel has no TUN devices (CONFIG_TUN, module tun), or /dev/net/tun is kept from the agent: ${messageOf(error)}`;
+  }
 }

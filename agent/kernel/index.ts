@@ -17,6 +17,8 @@ export type {
 } from './kernel.js';
 export { openKernel } from './linux.js';
 export { bootId } from './namespaces.js';
+export { DROP_REASONS } from './pump/counters.js';
+export { PumpProcesses } from './pump/processes.js';
 export { checkPrivileges } from './privileges.js';
 export { enlargeReceiveBuffer } from './socket-buffer.js';
 export { peerUid } from './peer-credentials.js';

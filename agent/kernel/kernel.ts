@@ -8,6 +8,7 @@ import type { HostRoute } from '../../core/host-routes.js';
 import type { Actual, ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import type { Sandbox } from '../../core/records.js';
+import type { PumpCounters } from './pump/counters.js';
 
 /** A step that the kernel refused. */
 export interface StepFailure {
@@ -204,6 +205,8 @@ export interface Kernel {
   parentLink(name: string): Promise<ParentLink | undefined>;
   /** Times of the last WireGuard handshake, in milliseconds since the epoch, by the peer's public key. */
   handshakes(): ReadonlyMap<string, number>;
+  /** What the pumps of the node's udp networks have done, by link. */
+  pumpCounters(): ReadonlyMap<string, PumpCounters>;
   /** Optional capabilities of this kernel, probed in a temporary namespace. */
   capabilities(): readonly Capability[];
   /** Calls back on every change in the node's namespace until stopped. */

@@ -24,7 +24,8 @@ const c = {
   getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)'),
   setns: libc.func('int setns(int fd, int type)'),
   unshare: libc.func('int unshare(int flags)'),
-  ioctl: libc.func('int ioctl(int fd, unsigned long request, _Out_ uint8_t *argument)'),
+  ioctl: libc.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)'),
+  ioctlNumber: libc.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']),
   clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
 };
 
@@ -81,6 +82,15 @@ export const bindSocket = (fd: number, address: Buffer): number =>
 
 export const connectSocket = (fd: number, address: Buffer): number =>
   checked('connect', c.connect(fd, address, address.length) as number);
+
+/** @param argument a structure, or a number itself */
+export const ioctl = (fd: number, request: number, argument: Buffer | number): number =>
+  checked(
+    'ioctl',
+    typeof argument === 'number'
+      ? (c.ioctlNumber(fd, request, argument) as number)
+      : (c.ioctl(fd, request, argument) as number),
+  );
 
 export const sendOn = (fd: number, bytes: Buffer): number =>
   checked('send', c.send(fd, bytes, bytes.length, 0) as number);

@@ -31,6 +31,7 @@ import {
   type PrivateKeys,
 } from './objects/index.js';
 import { Pinger } from './ping.js';
+import { NO_PUMPS, type Pumps } from './pump/processes.js';
 import { linksIgnoringRa } from './router-advertisements.js';
 
 /** The kernel of this machine, seen from the network namespace that the process runs in. */
@@ -38,14 +39,17 @@ export function openKernel({
   firewall,
   loans,
   privateKey,
+  pumps = NO_PUMPS,
 }: {
   firewall: FirewallDriver;
   /** Storage of what links had before they became ports. */
   loans?: InterfaceLoans;
   /** The keys of the node's WireGuard devices. Absent: it has none. */
   privateKey?: PrivateKeys;
+  /** Absent: the node starts none. */
+  pumps?: Pumps;
 }): Promise<Kernel> {
-  const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, loans, privateKey);
+  const node = new LinuxNamespace('node', new NetlinkSocket(), undefined, loans, privateKey, pumps);
   const nodeCookie = node.socket.cookie();
   const pinger = new Pinger();
   const watches = new Set<() => void>();
@@ -84,6 +88,7 @@ export function openKernel({
     filteredBridges,
     parentLink: (name) => Promise.resolve(parentLink(node, name)),
     handshakes: () => handshakes(node),
+    pumpCounters: () => pumps.counters(),
     capabilities: () => (capabilities ??= probeCapabilities()),
     watch: (listener) => {
       const stop = watchKernel(node, listener);

@@ -20,6 +20,7 @@ import {
   type KernelLink,
   type PrivateKeys,
 } from './objects/index.js';
+import { NO_PUMPS, type Pumps } from './pump/processes.js';
 import { actualOf, readAddresses, readLinks, readView } from './observe.js';
 
 export class LinuxNamespace implements KernelNamespace {
@@ -36,6 +37,8 @@ export class LinuxNamespace implements KernelNamespace {
     private readonly loans?: InterfaceLoans,
     /** In the node's namespace: the keys of its WireGuard devices. */
     private readonly privateKey: PrivateKeys = () => undefined,
+    /** In the node's namespace: those of its udp networks. */
+    private readonly pumps: Pumps = NO_PUMPS,
   ) {}
 
   links(): Map<number, KernelLink> {
@@ -58,6 +61,7 @@ export class LinuxNamespace implements KernelNamespace {
       marksAddresses: this.marksAddresses,
       sysctls,
       lent: this.loans?.list() ?? [],
+      pumps: this.pumps.list(),
       inside: (work) => this.#inside(work),
     });
     this.marksAddresses = view.lookup.marksAddresses;
@@ -76,7 +80,8 @@ export class LinuxNamespace implements KernelNamespace {
       const peer = peers?.get(link);
       return peer instanceof LinuxNamespace ? peer.fd : undefined;
     };
-    return new Application(this.socket, this.role, inside, peerFd, ports, this.privateKey).run(steps);
+    const { socket, role, privateKey, pumps } = this;
+    return new Application(socket, role, inside, peerFd, ports, privateKey, pumps).run(steps);
   }
 
   announce(addresses: readonly Announcement[]): void {

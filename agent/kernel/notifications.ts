@@ -157,7 +157,8 @@ class RouteEvents {
     switch (type) {
       case RTM.NEWLINK:
       case RTM.DELLINK:
-        return this.#link(type, body);
+        this.#link(type, body);
+        return this.#items(type, body, lookup);
       case RTM.NEWADDR:
       case RTM.DELADDR: {
         const address = decodeAddress(body, lookup);
@@ -171,7 +172,7 @@ class RouteEvents {
         const route = decodeAnyRoute(body, lookup);
         if (route === undefined) return;
         if (!route.isDefault && !isOwnRoute(route)) this.#routes = true;
-        if (!isOfMain(route)) return;
+        if (!isOfMain(route)) return this.#items(type, body, lookup);
         if (route.isDefault) this.#underlay = true;
         else if (!isOwnRoute(route)) {
           const { object } = route.actual;
@@ -185,8 +186,12 @@ class RouteEvents {
         this.#routes = true;
         return;
       default:
-        for (const { actual, there } of itemEvents(type, body, lookup)) this.#object(actual, there);
+        this.#items(type, body, lookup);
     }
+  }
+
+  #items(type: number, body: Buffer, lookup: LinkLookup): void {
+    for (const { actual, there } of itemEvents(type, body, lookup)) this.#object(actual, there);
   }
 
   /** A router of the host's own. A routing daemon changes many at a time: they are one event. */

@@ -13,10 +13,12 @@ import {
   decodeAddress,
   decodeLink,
   decodeLinkName,
-  decodeRoute,
+  decodeAnyRoute,
   dumpAddresses,
   dumpLinks,
   dumpRoutes,
+  isOfMain,
+  MAIN_TABLE,
   itemCodecs,
   readBridgeVlans,
   readWireguard,
@@ -43,7 +45,7 @@ export function readView({
   socket,
   marksAddresses,
   ...source
-}: Pick<View, 'role' | 'sysctls' | 'lent' | 'inside'> & {
+}: Pick<View, 'role' | 'sysctls' | 'lent' | 'pumps' | 'inside'> & {
   socket: NetlinkSocket;
   marksAddresses: boolean;
 }): View {
@@ -60,6 +62,7 @@ export function readView({
     dumps.set(request, known);
     return known;
   };
+  const routes = dump(dumpRoutes).flatMap(({ body }) => decodeAnyRoute(body, lookup) ?? []);
   return {
     ...source,
     links,
@@ -67,7 +70,8 @@ export function readView({
     addresses,
     wireguard: role === 'node' ? readWireguard(links, source.inside) : new Map(),
     vlans: role === 'node' ? readBridgeVlans(links, dump) : new Map(),
-    routes: dump(dumpRoutes).flatMap(({ body }) => decodeRoute(body, lookup) ?? []),
+    routes: routes.filter(isOfMain),
+    otherRoutes: routes.filter(({ table }) => table !== MAIN_TABLE),
     dump,
   };
 }

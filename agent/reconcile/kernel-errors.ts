@@ -127,9 +127,18 @@ const isSetting = (failure: StepFailure): failure is Setting =>
 
 /** The UDP port that keeps a tunnel down. */
 export function portInUse({ step, errno }: StepFailure): number | undefined {
-  if (step.do !== 'create-link' && step.do !== 'change-link') return undefined;
-  return errno === 'EADDRINUSE' && 'port' in step.link ? step.link.port : undefined;
+  if (errno !== 'EADDRINUSE') return undefined;
+  if (step.do === 'put') return step.object.kind === 'pump' ? step.object.port : undefined;
+  return 'link' in step && 'port' in step.link ? step.link.port : undefined;
 }
+
+/** The tunnel that a step is about. */
+const tunnelOf = ({ step }: StepFailure): string[] =>
+  'link' in step
+    ? [step.link.name]
+    : step.do === 'put' && step.object.kind === 'pump'
+      ? [step.object.link]
+      : [];
 
 /** Failures without those of what lies on a link that failed itself, or that has no IPv6 because it could not be turned on. */
 function causesOf(failures: readonly StepFailure[]): StepFailure[] {
@@ -170,9 +179,7 @@ function settingsObstacle(failures: readonly Setting[], where: string): Obstacle
 }
 
 function portObstacle(port: number, { who, fix }: PortHolder, failures: readonly StepFailure[]): Obstacle {
-  const tunnels = failures.flatMap((failure) =>
-    portInUse(failure) === port && 'link' in failure.step ? [failure.step.link.name] : [],
-  );
+  const tunnels = failures.flatMap((failure) => (portInUse(failure) === port ? tunnelOf(failure) : []));
   return {
     problem: {
       what: `UDP port ${port}`,

@@ -7,7 +7,7 @@ import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
 import { plainTextWarnings } from '../../daemon/plain-text.js';
 import { startHttp } from '../../daemon/http.js';
-import { version } from '../../daemon/version.js';
+import { packageRoot, version } from '../../daemon/version.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
 import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import { openStore } from '../../store/etcd-store.js';
@@ -29,7 +29,7 @@ import {
   Problems,
   type AgentMetrics,
 } from '../health/index.js';
-import { bootId, openFirewall, openKernel, type Kernel } from '../kernel/index.js';
+import { bootId, openFirewall, openKernel, PumpProcesses, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
 import { InterfaceLoanFiles, State, WireguardKeys, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
@@ -95,6 +95,7 @@ export async function openAccess(
     firewall,
     loans,
     privateKey: (publicKey) => keys.privateKey(publicKey),
+    pumps: new PumpProcesses(join(settings.runDir, 'pumps'), PUMP, version),
   });
   shutdown.add('the kernel', () => kernel.close());
   shutdown.add('the store', () => store.close());
@@ -104,6 +105,9 @@ export async function openAccess(
 /** The clouds as their own tools would find them. */
 export const cloudsOf = ({ settings: { gceEndpoint }, shutdown: { signal } }: Launch): Clouds =>
   new Clouds({ signal, environment: process.env, gceEndpoint });
+
+/** It is in no bundle: it needs little, and starts as fast without. */
+const PUMP = join(packageRoot, 'build/programs/pump.js');
 
 /** Settles when the node has a certificate and an underlay address; at boot the agent may start before the network is up. */
 export async function open(launch: Launch): Promise<Opened> {

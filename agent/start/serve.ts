@@ -73,7 +73,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     (server) => mountHostEndpoint(server, hostEndpoint, toMessage, changed.call),
     (server) => mountKeys(server, node, parts.keyRotation, changed.call),
   ]);
-  shutdown.add('the gauges', startGauges(sources));
+  shutdown.add('the gauges', startGauges({ ...sources, kernel }));
   log.info('the agent serves', {
     node,
     socket: opened.socket.path,

@@ -12,6 +12,7 @@ export interface BackendTypes {
   wireguard: { config: WireguardConfig; data: WireguardEnd };
   'aws-vpc': { config: AwsVpcConfig; data: never };
   gce: { config: object; data: never };
+  udp: { config: UdpConfig; data: never };
 }
 
 export type BackendType = keyof BackendTypes;
@@ -22,6 +23,7 @@ const TYPES: Record<BackendType, true> = {
   wireguard: true,
   'aws-vpc': true,
   gce: true,
+  udp: true,
 };
 
 export const BACKEND_TYPES = Object.keys(TYPES) as BackendType[];
@@ -32,9 +34,14 @@ export const DEFAULT_BACKEND: BackendType = 'vxlan';
 /** The backend that --encrypted means: no packet between containers leaves a node in clear, whatever fails. */
 export const ENCRYPTED_BACKEND: BackendType = 'wireguard';
 
+/** Backends that take packets of a peer's own subnet alone, so that their networks are routed with no other: why, after the name. */
+export const UNROUTED: Readonly<Partial<Record<BackendType, string>>> = {
+  [ENCRYPTED_BACKEND]: 'is encrypted: answers to another network would leave in clear',
+  udp: "has the backend udp: a node's packets must have sources of its own subnet in the network",
+};
+
 /** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */
 export const UNSERVED_BACKENDS: readonly string[] = [
-  'udp',
   'ipip',
   'ipsec',
   'extension',
@@ -102,6 +109,11 @@ export type CloudName = 'aws' | 'gce';
 interface AwsVpcConfig {
   /** Ids of the route tables; absent: the one of each node's subnet. */
   routeTables?: string[];
+}
+
+interface UdpConfig {
+  /** UDP port of every node; 0: a free one is to be chosen. */
+  port: number;
 }
 
 interface Vtep {

@@ -6,23 +6,15 @@
 import * as z from 'zod';
 
 import { addressBits, type Family } from '../address.js';
-import { alreadyExists, resourceExhausted } from '../errors.js';
 import { subnetIn } from '../families.js';
 import { networkAlias, ownBridgeName, ownTunnelName } from '../link-names.js';
 import { parseInteger, prefixesOf, type OverlayNetwork } from '../network.js';
 import type { KernelObject } from '../objects/index.js';
 import { check, goObject, integer, publicKey, secretKey } from '../parse.js';
 import type { Lease } from '../records.js';
-import {
-  hostSource,
-  overheadOf,
-  routeMtu,
-  tunnelMtu,
-  type Backend,
-  type OtherNetwork,
-  type Remote,
-} from './backend.js';
+import { hostSource, overheadOf, routeMtu, tunnelMtu, type Backend, type Remote } from './backend.js';
 import { nowhere } from './direct.js';
+import { checkPorts, choosePort } from './ports.js';
 import type { LeaseData, WireguardMode } from './types.js';
 
 type WireguardNetwork = OverlayNetwork<'wireguard'>;
@@ -148,16 +140,17 @@ export const wireguard: Backend<'wireguard'> = {
     network.mode === 'ipv6' && subnetIn(network, 6) === undefined
       ? 'the mode ipv6 needs an IPv6 subnet, too'
       : undefined,
-  allocate: (network, others) => ({ ...network, ...choosePorts(network, others) }),
+  allocate(network, others) {
+    if (network.port !== 0) return network;
+    const port = choosePort(network.name, others, WIREGUARD_PORT, 2);
+    return { ...network, port, port6: network.port6 || port + 1 };
+  },
   settle: (network, { port, port6 }) => (network.port === 0 ? { ...network, port, port6 } : network),
   checkBeside(network, other): void {
     if (other.backend !== 'wireguard') return;
-    const taken = wireguard.udpPorts(other);
-    const port = wireguard.udpPorts(network).find((one) => taken.includes(one));
-    if (port === undefined) return;
-    throw alreadyExists(
-      `network ${network.name}: UDP port ${port} is network ${other.name}'s`,
-      'Give one of them another port (--port), or leave it out and a free one is taken.',
+    checkPorts(
+      { name: network.name, ports: wireguard.udpPorts(network) },
+      { name: other.name, ports: wireguard.udpPorts(other) },
     );
   },
 
@@ -248,19 +241,4 @@ function endpointOf(network: WireguardNetwork, { family, publicIp, lease }: Remo
   const port = (endOf(lease, device) ?? endOf(lease, family))?.port ?? portOf(network, family);
   const ip = publicIp.toString();
   return publicIp.family === 6 ? `[${ip}]:${port}` : `${ip}:${port}`;
-}
-
-/** The requested ports, or the first pair that no other network of the cluster has. */
-function choosePorts(
-  network: WireguardNetwork,
-  others: Iterable<OtherNetwork>,
-): Pick<WireguardNetwork, 'port' | 'port6'> {
-  if (network.port !== 0) return { port: network.port, port6: network.port6 };
-  const taken = new Set([...others].flatMap(({ name, ports }) => (name === network.name ? [] : ports)));
-  for (let port = WIREGUARD_PORT; port < 65_535; port += 2)
-    if (!taken.has(port) && !taken.has(port + 1)) return { port, port6: network.port6 || port + 1 };
-  throw resourceExhausted(
-    `network ${network.name}: every pair of UDP ports from ${WIREGUARD_PORT} is taken`,
-    'Remove a network, or give a port below that range (--port).',
-  );
 }

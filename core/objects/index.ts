@@ -23,6 +23,7 @@ export type { PeerLink } from './peer.js';
 export { portKey, type PortObject } from './port.js';
 export type { PortMacObject } from './port-mac.js';
 export type { ProxyObject } from './proxy.js';
+export type { PumpObject, PumpPrefixObject } from './pump.js';
 export {
   describeObject,
   isRemovable,
@@ -46,6 +47,7 @@ export {
 } from './registry.js';
 export { DEFAULT_ROUTE, routeKey, type RouteObject } from './route.js';
 export { ipv6Enabled, sysctlKey, sysctlLink, sysctlName, type SysctlObject } from './sysctl.js';
+export type { TunLink } from './tun.js';
 export type { VethLink } from './veth.js';
 export type { VlanLink } from './vlan.js';
 export type { VxlanLink } from './vxlan.js';

@@ -13,14 +13,16 @@ import { peer } from './peer.js';
 import { port } from './port.js';
 import { portMac } from './port-mac.js';
 import { proxy } from './proxy.js';
+import { pump, pumpPrefix } from './pump.js';
 import { route } from './route.js';
 import { sysctl, type SysctlObject } from './sysctl.js';
+import { tun } from './tun.js';
 import { veth } from './veth.js';
 import { vlan } from './vlan.js';
 import { vxlan } from './vxlan.js';
 import { wireguard, wireguardKey, wireguardPeer, wireguardPrefix } from './wireguard.js';
 
-const LINKS = { vxlan, wireguard, bridge, vlan, veth, peer, loopback };
+const LINKS = { vxlan, wireguard, tun, bridge, vlan, veth, peer, loopback };
 const ITEMS = {
   address,
   route,
@@ -33,6 +35,8 @@ const ITEMS = {
   'wireguard-key': wireguardKey,
   'wireguard-peer': wireguardPeer,
   'wireguard-prefix': wireguardPrefix,
+  pump,
+  'pump-prefix': pumpPrefix,
   sysctl,
 };
 

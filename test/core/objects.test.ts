@@ -69,6 +69,13 @@ const LINKS: { [T in LinkType]: Sample<LinkOf<T>> } = {
     order: PHASE.tunnel,
     others: [{ mtu: 1400 }, { alias: 'x' }],
   },
+  tun: {
+    object: { ...named('wfud-blue'), type: 'tun' },
+    key: 'link wfud-blue',
+    described: 'tun wfud-blue',
+    order: PHASE.tunnel,
+    others: [{ mtu: 1400 }, { alias: 'x' }],
+  },
   vlan: {
     object: { ...named('wfgw100'), type: 'vlan', base: 'wfvlan', vlan: 100 },
     key: 'link wfgw100',
@@ -103,6 +110,22 @@ const LINKS: { [T in LinkType]: Sample<LinkOf<T>> } = {
 };
 
 const ITEMS: { [K in ItemName]: Sample<ItemOf<K>> } = {
+  pump: {
+    object: { kind: 'pump', link: 'wfud-blue', local: '192.0.2.1', port: 8285 },
+    key: 'pump wfud-blue',
+    described: 'pump of wfud-blue at UDP 192.0.2.1:8285',
+    order: PHASE.tunnelKey,
+    on: 'wfud-blue',
+    others: [{ local: '192.0.2.2' }, { port: 8286 }, { outdated: true }],
+  },
+  'pump-prefix': {
+    object: { kind: 'pump-prefix', link: 'wfud-blue', to: '10.100.2.0/24', via: '192.0.2.2' },
+    key: 'pump-prefix 10.100.2.0/24',
+    described: 'prefix 10.100.2.0/24 of peer 192.0.2.2 dev wfud-blue',
+    order: PHASE.tunnelPrefix,
+    on: 'wfud-blue',
+    others: [{ link: 'wfud-red' }, { via: '192.0.2.3' }],
+  },
   address: {
     object: { kind: 'address', link: 'wfbr1', address: '10.100.1.1/24' },
     key: 'address wfbr1 10.100.1.1/24',

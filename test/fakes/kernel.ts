@@ -244,6 +244,7 @@ export class FakeKernel implements Kernel {
     { name: 'bridge-vlan-filtering', available: true, why: '' },
     { name: '802.1q', available: true, why: '' },
     { name: 'wireguard', available: true, why: '' },
+    { name: 'tun', available: true, why: '' },
   ];
   /** The result of `handshakes`. */
   readonly shaken = new Map<string, number>();
@@ -357,6 +358,10 @@ export class FakeKernel implements Kernel {
 
   handshakes(): ReadonlyMap<string, number> {
     return this.shaken;
+  }
+
+  pumpCounters(): ReturnType<Kernel['pumpCounters']> {
+    return new Map();
   }
 
   identify(path: string): Sandbox | undefined {

@@ -35,6 +35,10 @@ export function lineOf(object: KernelObject): string {
     }
     case 'wireguard-prefix':
       return `wg ${object.link} peer ${object.publicKey} allowed-ips ${object.to}`;
+    case 'pump':
+      return `pump ${object.link} local ${object.local} port ${object.port}${object.outdated === true ? ' outdated' : ''}`;
+    case 'pump-prefix':
+      return `pump ${object.link} peer ${object.via} prefix ${object.to}`;
     case 'port':
       return `port ${object.link} master ${object.master}`;
     case 'vlan':
@@ -53,6 +57,8 @@ function linkDetails(link: LinkObject): string {
       return `vlan id ${link.vlan} link ${link.base} mtu ${link.mtu}${alias}`;
     case 'vxlan':
       return `vxlan id ${link.vni} local ${link.local} dstport ${link.port} address ${link.mac} mtu ${link.mtu}${alias}`;
+    case 'tun':
+      return `tun mtu ${link.mtu}${alias}`;
     case 'wireguard':
       return `wireguard mtu ${link.mtu}${alias}`;
     case 'veth': {

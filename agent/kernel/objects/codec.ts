@@ -5,6 +5,7 @@ import type { ActualObject, ItemObject, LinkObject } from '../../../core/objects
 import type { NamespaceRole } from '../kernel.js';
 import type { Attrs, Request } from '../netlink-message.js';
 import type { KernelError } from '../netlink-socket.js';
+import type { Pumps } from '../pump/processes.js';
 import type { BridgeVlanEntry, KernelLink, LinkLookup, View } from './readings.js';
 
 /** A step that cannot be applied in the present state. */
@@ -32,6 +33,8 @@ export interface LinkCodec<L extends LinkObject> {
   roles: readonly NamespaceRole[];
   /** The attributes of a new link beside its name and mark. Absent: it is not created from the namespace that it is seen in. */
   create?(link: L, context: LinkContext): Buffer[];
+  /** Makes the link where rtnetlink does not; `change` does the rest. @throws SystemError */
+  make?(link: L): void;
   /** Requests for everything that differs and can be changed in place, followed by up. */
   change(link: L, current: KernelLink, context: LinkContext & { created: boolean }): Request[];
   /** @param data IFLA_INFO_DATA. @param nameOf the name of a bridge by its index */
@@ -62,6 +65,7 @@ export type PrivateKeys = (publicKey: string) => Buffer | undefined;
 
 export interface DirectContext {
   privateKey: PrivateKeys;
+  pumps: Pumps;
   /** Absent in containers. */
   ports: PortMover | undefined;
   link: (name: string) => KernelLink | undefined;
@@ -80,7 +84,7 @@ export interface ItemEvent {
 interface ItemReader {
   /** Every item in a namespace that is weft's, or could be in the way of weft's. */
   observe(view: View): Iterable<ActualObject>;
-  /** Types of rtnetlink messages that report changes; notifications.ts itself decodes addresses and routes. */
+  /** Types of rtnetlink messages that report changes; those of the main table's routes, and of addresses, are decoded by notifications.ts. */
   messageTypes?: readonly number[];
   events?(type: number, body: Buffer, lookup: LinkLookup): Iterable<ItemEvent>;
 }

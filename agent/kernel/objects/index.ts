@@ -10,7 +10,7 @@ export {
 } from './codec.js';
 export { itemCodecOf, itemCodecs, itemEvents } from './items.js';
 export { deleteLink, dumpLinks, getLink, getLinkAt, setMaster } from './link-messages.js';
-export { changeLink, createLink, decodeLink, decodeLinkName, withVlans } from './links.js';
+export { changeLink, createLink, decodeLink, decodeLinkName, makeLink, withVlans } from './links.js';
 export {
   dumpNeighbours,
   forgetNeighbour,

@@ -9,6 +9,7 @@ import { port } from './port.js';
 import { portMac } from './port-mac.js';
 import { proxy } from './proxy.js';
 import type { LinkLookup } from './readings.js';
+import { pump, pumpPrefix } from './pump.js';
 import { route } from './route.js';
 import { sysctl } from './sysctl.js';
 import { wireguardKey, wireguardPeer, wireguardPrefix } from './wireguard.js';
@@ -25,6 +26,8 @@ const CODECS: { readonly [K in ItemName]: ItemCodec<ItemOf<K>> } = {
   'wireguard-key': wireguardKey,
   'wireguard-peer': wireguardPeer,
   'wireguard-prefix': wireguardPrefix,
+  pump,
+  'pump-prefix': pumpPrefix,
   sysctl,
 };
 

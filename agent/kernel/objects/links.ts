@@ -24,6 +24,7 @@ import { BRPORT_MODE, IFLA, ifinfo, INFO } from './link-messages.js';
 import { loopback } from './loopback.js';
 import { peer } from './peer.js';
 import type { BridgeVlanEntry, KernelLink } from './readings.js';
+import { tun } from './tun.js';
 import { veth } from './veth.js';
 import { vlan } from './vlan.js';
 import { vxlan } from './vxlan.js';
@@ -32,6 +33,7 @@ import { wireguard } from './wireguard.js';
 const CODECS: { readonly [T in LinkType]: LinkCodec<LinkOf<T>> } = {
   vxlan,
   wireguard,
+  tun,
   bridge,
   vlan,
   veth,
@@ -52,6 +54,13 @@ const DECODERS: Record<NamespaceRole, Map<string, LinkCodec<LinkObject>>> = {
 function decodersIn(role: NamespaceRole): Map<string, LinkCodec<LinkObject>> {
   const codecs: LinkCodec<LinkObject>[] = Object.values(CODECS);
   return new Map(codecs.filter(({ roles }) => roles.includes(role)).map((codec) => [codec.infoKind, codec]));
+}
+
+/** Makes a link that rtnetlink does not make. @returns whether it is one. @throws SystemError */
+export function makeLink(link: LinkObject): boolean {
+  const codec = codecOf(link);
+  codec.make?.(link);
+  return codec.make !== undefined;
 }
 
 /** @throws StepRefused where it cannot be created, or something that it needs does not exist */

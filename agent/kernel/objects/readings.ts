@@ -2,6 +2,7 @@
 import type { ActualObject, LinkObject } from '../../../core/objects/index.js';
 import type { AddressFlaw, NamespaceRole } from '../kernel.js';
 import type { Message, Request } from '../netlink-message.js';
+import type { Pumps } from '../pump/processes.js';
 import type { WireguardDevice } from '../wireguard.js';
 
 /** A link as the kernel has it. */
@@ -80,10 +81,14 @@ export interface View {
   lookup: LinkLookup;
   addresses: readonly DecodedAddress[];
   routes: readonly DecodedRoute[];
+  /** Of other tables than main. */
+  otherRoutes: readonly AnyRoute[];
   /** By the index of each port of a VLAN-filtering bridge, and of the bridge. */
   vlans: ReadonlyMap<number, readonly BridgeVlanEntry[]>;
   /** weft's WireGuard devices, by index. */
   wireguard: ReadonlyMap<number, WireguardDevice>;
+  /** Every pump that runs. */
+  pumps: ReturnType<Pumps['list']>;
   /** Sysctls to read. */
   sysctls: Iterable<string>;
   /** NICs that are ports of bridges, or were about to become one. */

@@ -60,33 +60,41 @@ export function decodeLookUp(body: Buffer): { ip: string; index: number } | unde
 
 const isLinkLocal = (prefix: string): boolean => prefix.startsWith('fe80:');
 
+/** @param index of its link */
+export function routeIn(
+  table: number,
+  object: RouteObject,
+  index: number,
+  how: 'create' | 'replace' | 'delete',
+): Request {
+  const { address, length } = parseInterface(object.to);
+  const to = address.toString();
+  // IPv6 has no route scopes.
+  const isOnLink = object.via === undefined && object.unreachable !== true;
+  const scope = isOnLink && address.family === 4 ? RT_SCOPE_LINK : 0;
+  const body = Buffer.concat([
+    fixed([1, address.family === 6 ? AF_INET6 : AF_INET], [1, length], [1, 0], [1, 0]),
+    fixed(
+      [1, table],
+      [1, WEFT_MARK],
+      [1, how === 'delete' ? RT_SCOPE_NOWHERE : scope],
+      [1, object.unreachable === true ? RTN_UNREACHABLE : RTN_UNICAST],
+    ),
+    fixed([4, object.onlink === true ? RTNH_F_ONLINK : 0]),
+    ...(length === 0 ? [] : [ipAttr(RTA.DST, to)]),
+    ...(object.via === undefined ? [] : [ipAttr(RTA.GATEWAY, object.via)]),
+    ...(object.src === undefined ? [] : [ipAttr(RTA.PREFSRC, object.src)]),
+    ...(object.mtu === undefined ? [] : [nested(RTA.METRICS, u32Attr(RTAX_MTU, object.mtu))]),
+    ...(object.unreachable === true ? [] : [u32Attr(RTA.OIF, index)]),
+  ]);
+  if (how === 'delete') return { type: RTM.DELROUTE, flags: 0, body };
+  // Each link has its own route to fe80::/64; those of other links are no conflict.
+  const alone = isLinkLocal(object.to) ? 0 : NLM_F.EXCL;
+  return { type: RTM.NEWROUTE, flags: NLM_F.CREATE | (how === 'replace' ? NLM_F.REPLACE : alone), body };
+}
+
 export const route: ItemCodec<RouteObject> = {
-  request(object, index, how) {
-    const { address, length } = parseInterface(object.to);
-    const to = address.toString();
-    // IPv6 has no route scopes.
-    const isOnLink = object.via === undefined && object.unreachable !== true;
-    const scope = isOnLink && address.family === 4 ? RT_SCOPE_LINK : 0;
-    const body = Buffer.concat([
-      fixed([1, address.family === 6 ? AF_INET6 : AF_INET], [1, length], [1, 0], [1, 0]),
-      fixed(
-        [1, MAIN_TABLE],
-        [1, WEFT_MARK],
-        [1, how === 'delete' ? RT_SCOPE_NOWHERE : scope],
-        [1, object.unreachable === true ? RTN_UNREACHABLE : RTN_UNICAST],
-      ),
-      fixed([4, object.onlink === true ? RTNH_F_ONLINK : 0]),
-      ...(length === 0 ? [] : [ipAttr(RTA.DST, to)]),
-      ...(object.via === undefined ? [] : [ipAttr(RTA.GATEWAY, object.via)]),
-      ...(object.src === undefined ? [] : [ipAttr(RTA.PREFSRC, object.src)]),
-      ...(object.mtu === undefined ? [] : [nested(RTA.METRICS, u32Attr(RTAX_MTU, object.mtu))]),
-      ...(object.unreachable === true ? [] : [u32Attr(RTA.OIF, index)]),
-    ]);
-    if (how === 'delete') return { type: RTM.DELROUTE, flags: 0, body };
-    // Each link has its own route to fe80::/64; those of other links are no conflict.
-    const alone = isLinkLocal(object.to) ? 0 : NLM_F.EXCL;
-    return { type: RTM.NEWROUTE, flags: NLM_F.CREATE | (how === 'replace' ? NLM_F.REPLACE : alone), body };
-  },
+  request: (object, index, how) => routeIn(MAIN_TABLE, object, index, how),
   observe: ({ routes, role }) => routes.flatMap((route) => (routeMatters(route, role) ? [route.actual] : [])),
 };
 

@@ -145,7 +145,7 @@ test('weft_problems counts the problems that `weft status` lists', async (t) => 
   problems.set(LEASE, problem('no subnet is left'));
   store.putBad({ key: '/weft/nodes/b', why: 'no JSON' });
   store.setConnected(false);
-  t.teardown(startGauges(sources));
+  t.teardown(startGauges({ ...sources, kernel: { pumpCounters: () => new Map() } }));
   t.deepEqual(
     problemsOf(sources).map(({ what }) => what),
     [

@@ -1,0 +1,168 @@
+// The pumps of this node as processes: started, recognised by a later run of the agent, and ended.
+//
+// A file for each says what runs: it is written here, in the step that starts the process, so that there is no time in which a
+// pump runs and nothing tells of it.
+import { spawn } from 'node:child_process';
+import { mkdirSync, openSync, closeSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { PumpObject } from '../../../core/objects/index.js';
+import { messageOf } from '../../../core/errors.js';
+import { readCounters, type PumpCounters } from './counters.js';
+
+interface Running {
+  pid: number;
+  /** Clock ticks from the boot to its start (proc_pid_stat(5)): a later process may have the pid. */
+  startedAt: string;
+  /** Of the link that it has. */
+  index: number;
+  local: string;
+  port: number;
+  version: string;
+}
+
+export interface Pumps {
+  /** Every pump that runs. */
+  list(): { object: PumpObject; index: number }[];
+  /** In place of the one that the link has. @returns why the one before it ended by itself; undefined: it did not */
+  start(pump: PumpObject, index: number): string | undefined;
+  stop(link: string): void;
+  isRunning(link: string): boolean;
+  /** By link. */
+  counters(): Map<string, PumpCounters>;
+}
+
+/** Of a container's namespace: there are none. */
+export const NO_PUMPS: Pumps = {
+  list: () => [],
+  start: () => undefined,
+  stop: () => undefined,
+  isRunning: () => false,
+  counters: () => new Map(),
+};
+
+/** @throws nothing where it has ended already */
+export function endPump(pid: number): void {
+  try {
+    process.kill(pid, 'SIGTERM');
+  } catch {
+    // It has ended.
+  }
+}
+
+export class PumpProcesses implements Pumps {
+  /**
+   * @param folder of their files
+   * @param program that a pump runs
+   * @param version of this weft; a pump of another one is replaced
+   */
+  constructor(
+    private readonly folder: string,
+    private readonly program: string,
+    private readonly version: string,
+  ) {}
+
+  list(): { object: PumpObject; index: number }[] {
+    return this.#links().flatMap((link) => {
+      const found = this.#running(link);
+      if (found === undefined) return [];
+      const { local, port, index, version } = found;
+      const outdated = version === this.version ? {} : { outdated: true as const };
+      return [{ object: { kind: 'pump', link, local, port, ...outdated }, index }];
+    });
+  }
+
+  start({ link, local, port }: PumpObject, index: number): string | undefined {
+    mkdirSync(this.folder, { recursive: true, mode: 0o700 });
+    const before = this.#running(link);
+    const ended =
+      before === undefined && this.#record(link) !== undefined ? this.#lastWords(link) : undefined;
+    const log = openSync(this.#path(link, 'log'), 'w', 0o600);
+    const args = [link, local, String(port), this.#path(link, 'counters')];
+    const child = spawn(
+      process.execPath,
+      [
+        '--max-semi-space-size=1',
+        this.program,
+        ...args,
+        ...(before === undefined ? [] : [String(before.pid)]),
+      ],
+      // Of its own session: what ends the agent's does not end it. The environment has secrets of the agent's.
+      { cwd: '/', env: {}, stdio: ['ignore', 'ignore', log], detached: true },
+    );
+    closeSync(log);
+    child.on('error', (error) => writeFileSync(this.#path(link, 'log'), messageOf(error)));
+    child.unref();
+    const { pid } = child;
+    if (pid === undefined) return 'it could not be started';
+    const running: Running = {
+      pid,
+      startedAt: startOf(pid) ?? '',
+      index,
+      local,
+      port,
+      version: this.version,
+    };
+    writeFileSync(this.#path(link, 'json'), JSON.stringify(running), { mode: 0o600 });
+    return ended;
+  }
+
+  stop(link: string): void {
+    const running = this.#running(link);
+    if (running !== undefined) endPump(running.pid);
+    for (const kind of ['json', 'log', 'counters']) rmSync(this.#path(link, kind), { force: true });
+  }
+
+  isRunning(link: string): boolean {
+    return this.#running(link) !== undefined;
+  }
+
+  counters(): Map<string, PumpCounters> {
+    return new Map(this.#links().map((link) => [link, readCounters(this.#path(link, 'counters'))]));
+  }
+
+  #links(): string[] {
+    try {
+      return readdirSync(this.folder).flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -5)] : []));
+    } catch {
+      return [];
+    }
+  }
+
+  #running(link: string): Running | undefined {
+    const record = this.#record(link);
+    return record !== undefined && startOf(record.pid) === record.startedAt ? record : undefined;
+  }
+
+  #record(link: string): Running | undefined {
+    try {
+      return JSON.parse(readFileSync(this.#path(link, 'json'), 'utf8')) as Running;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #lastWords(link: string): string {
+    try {
+      return readFileSync(this.#path(link, 'log'), 'utf8').trim().split('\n').at(-1) || 'it was killed';
+    } catch {
+      return 'it was killed';
+    }
+  }
+
+  #path(link: string, kind: string): string {
+    return join(this.folder, `${link}.${kind}`);
+  }
+}
+
+/** When a process that has not ended began; undefined: there is none. */
+function startOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The name, in brackets, may have anything in it.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return ['Z', 'X'].includes(fields[0] ?? '') ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
