@@ -67,6 +67,15 @@ export function wireguard(
   return { ...network, ...rest };
 }
 
+/** An overlay of the backend udp. */
+export const udp = ({ name = 'ud', subnet = '10.110.0.0/16', port = 8285 } = {}): OverlayNetwork<'udp'> =>
+  networkOf({
+    name,
+    backend: 'udp',
+    subnet: IpNetwork.parse(subnet),
+    port,
+  }) as OverlayNetwork<'udp'>;
+
 /** An overlay of the backend host-gw. */
 export function hostGw({
   name = 'gw',

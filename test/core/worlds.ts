@@ -25,6 +25,7 @@ import {
   leaseOf,
   membershipOf,
   overlay,
+  udp,
   wireguard,
 } from './records.js';
 
@@ -84,8 +85,9 @@ const bridgedShape = fc.record({
   }),
 });
 
-/** An overlay without tunnels, whose peers are partly on-link. */
+/** An overlay without tunnels, whose peers are partly on-link, or one whose packets a pump carries. */
 const plainShape = fc.record({
+  pumped: fc.boolean(),
   dual: fc.boolean(),
   exposed: fc.boolean(),
   peers: fc.uniqueArray(fc.record({ n: fc.integer(COUNT), address: fc.constantFrom('on', 'moved', 'off') }), {
@@ -176,8 +178,8 @@ function addEncrypted(world: World, { dual, mode, psk, key, peers, claims }: Enc
     );
 }
 
-function addPlain(world: World, { dual, exposed, peers, claims, endpoints }: PlainShape): void {
-  const network = hostGw(dual ? { subnet6: 'fd42:110::/48' } : {});
+function addPlain(world: World, { pumped, dual, exposed, peers, claims, endpoints }: PlainShape): void {
+  const network = pumped ? udp() : hostGw(dual ? { subnet6: 'fd42:110::/48' } : {});
   const membership = membershipOf(network);
   if (exposed) {
     const ip = '10.110.1.20';
