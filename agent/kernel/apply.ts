@@ -146,10 +146,16 @@ export class Application {
   #create(step: Extract<Step, { do: 'create-link' }>): void {
     const { link } = step;
     this.#flush();
-    if (!this.inside(() => makeLink(link))) this.#add(step, createLink(link, this.#context));
+    const isMade = this.inside(() => makeLink(link));
+    if (!isMade) this.#add(step, createLink(link, this.#context));
     this.#flush();
     this.#links.delete(link.name);
-    if (!this.#failures.has(step)) this.#change(step, link, true);
+    if (this.#failures.has(step)) return;
+    this.#change(step, link, true);
+    if (!isMade) return;
+    // It gets its mark only now, and nothing is put on a link without.
+    this.#flush();
+    this.#links.delete(link.name);
   }
 
   #change(step: Step, link: LinkObject, created: boolean): void {
