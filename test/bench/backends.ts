@@ -1,8 +1,9 @@
 // What a path between containers costs: each backend beside flannel's, plain routes by `ip`, and the underlay.
 //
 // TCP throughput, 64-byte datagrams a second, latency, and the machine's CPU for a gigabyte. Each contender has two hosts of
-// its own, so that no one's firewall is in another's way, but the plain routes have weft's; they are measured in turn. WEFT_BENCH_FLANNELD names a flanneld,
-// WEFT_BENCH_ROUNDS says how often (7). Only the ratios mean something, above all on a busy machine.
+// its own, so that no one's firewall is in another's way, but the plain routes have weft's; they are measured in turn.
+// WEFT_BENCH_FLANNELD names a flanneld, WEFT_BENCH_ROUNDS says how often (7), WEFT_BENCH_BACKENDS which (all). Only the ratios
+// mean something, above all on a busy machine.
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -28,6 +29,8 @@ interface Path {
   ip: string;
   /** The paths that it is held against, and the least ratios of their throughputs. */
   against?: readonly { name: string; least: number }[];
+  /** The most that the latency may be, in milliseconds. */
+  mostLatencyMs?: number;
 }
 
 interface Sample {
@@ -43,6 +46,7 @@ const BY_HAND = 'routes by ip';
 interface Backend {
   name: string;
   config: object;
+  mostLatencyMs?: number;
 }
 
 const BACKENDS: readonly Backend[] = [
@@ -50,6 +54,7 @@ const BACKENDS: readonly Backend[] = [
   { name: 'vxlan, direct', config: { Type: 'vxlan', VNI: 4101, DirectRouting: true } },
   { name: 'host-gw', config: { Type: 'host-gw' } },
   { name: 'wireguard', config: { Type: 'wireguard' } },
+  { name: 'udp', config: { Type: 'udp' }, mostLatencyMs: 0.35 },
 ];
 
 async function main(): Promise<number> {
@@ -80,7 +85,10 @@ async function servedBackends(): Promise<Backend[]> {
   const script = 'ip link add weft-bench type wireguard && ip link del weft-bench';
   const { code } = await exec(['unshare', '--net', 'sh', '-c', script]);
   if (code !== 0) console.log('  wireguard is not measured: the kernel has none');
-  return BACKENDS.filter(({ name }) => name !== 'wireguard' || code === 0);
+  const wanted = process.env['WEFT_BENCH_BACKENDS']?.split(',');
+  return BACKENDS.filter(
+    ({ name }) => (name !== 'wireguard' || code === 0) && wanted?.includes(name) !== false,
+  );
 }
 
 async function makePaths(cluster: Cluster, backends: readonly Backend[]): Promise<Path[]> {
@@ -107,7 +115,12 @@ async function makePaths(cluster: Cluster, backends: readonly Backend[]): Promis
       ...(isPlain ? [{ name: BY_HAND, least: 0.95 }] : []),
       ...(flannels === undefined ? [] : [{ name: flannels.name, least: 1 }]),
     ];
-    paths.push({ ...(await ofWeft(cluster, backend, config, own)), against });
+    const { mostLatencyMs } = backend;
+    paths.push({
+      ...(await ofWeft(cluster, backend, config, own)),
+      against,
+      ...(mostLatencyMs === undefined ? {} : { mostLatencyMs }),
+    });
     if (isPlain) paths.push(await byHand(cluster, own));
     if (flannels !== undefined) paths.push(flannels);
   }
@@ -260,6 +273,11 @@ function report(paths: readonly Path[], samples: ReadonlyMap<string, readonly Sa
       console.log(`  ${name}: ${ratio.toFixed(2)} of the throughput of ${other} (wanted: at least ${least})`);
       if (ratio < least) missed += 1;
     }
+  for (const { name, mostLatencyMs } of paths) {
+    if (mostLatencyMs === undefined) continue;
+    console.log(`  ${name}: ${of(name, 'latencyMs').toFixed(3)} ms (wanted: at most ${mostLatencyMs})`);
+    if (of(name, 'latencyMs') > mostLatencyMs) missed += 1;
+  }
   return missed === 0 ? 0 : 1;
 }
 

@@ -26,7 +26,9 @@ interface Backend {
   moves: readonly (readonly string[])[];
   /** More of its second network: ports and VNIs differ, or are shared by what tells them apart. */
   second?: readonly string[];
-  /** Of containers with IPv6, over an underlay of 1500. */
+  /** Absent: both. */
+  families?: readonly Family[];
+  /** Of containers with all families, over an underlay of 1500. */
   mtu: number;
   /** Whether it can have internal networks; why not. */
   internal?: RegExp;
@@ -40,12 +42,17 @@ const VXLAN = ['--backend', 'vxlan'];
 const DIRECT = [...VXLAN, '--direct-routing'];
 const PLAIN_ROUTES = ['--backend', 'host-gw'];
 const WIREGUARD = ['--backend', 'wireguard'];
+const UDP = ['--backend', 'udp'];
 
 const BACKENDS: readonly Backend[] = [
   { name: 'vx', flags: VXLAN, moves: [PLAIN_ROUTES, VXLAN], second: ['--port', '4789'], mtu: 1430 },
   { name: 'near', flags: DIRECT, moves: [PLAIN_ROUTES, DIRECT], mtu: 1430, internal: PLAIN },
   { name: 'gw', flags: PLAIN_ROUTES, moves: [VXLAN, PLAIN_ROUTES], mtu: 1500, internal: PLAIN },
   { name: 'wg', flags: ['--encrypted'], moves: [VXLAN, WIREGUARD], mtu: 1420, routed: /encrypted/ },
+  {
+    ...{ name: 'ud', flags: UDP, moves: [VXLAN, UDP], families: [4], mtu: 1472 },
+    routed: /has the backend udp/,
+  },
 ];
 
 const HOSTS = ['h1', 'h2'];
@@ -56,6 +63,7 @@ const INTERVAL_S = 0.05;
 /** A backend in the cluster: `a` is on h1 and `b` on h2, `other` on h2 in the second network. */
 interface Site extends Backend {
   index: number;
+  families: readonly Family[];
   a: EndpointJson;
   b: EndpointJson;
   other: EndpointJson;
@@ -63,16 +71,19 @@ interface Site extends Backend {
 
 /** @param ipv4 whether the networks and the underlay have IPv4, too */
 export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster } {
-  const families: readonly Family[] = ipv4 ? [4, 6] : [6];
+  const everyFamily: readonly Family[] = ipv4 ? [4, 6] : [6];
+  const familiesOf = ({ families = [4, 6] }: Pick<Backend, 'families'>): Family[] =>
+    everyFamily.filter((family) => families.includes(family));
   let lab: Cluster;
   let sites: Site[];
 
-  const prefixes = (index: number): string[] => [
-    ...(ipv4 ? ['--subnet', `10.${index}.0.0/16`] : []),
-    ...['--subnet6', `fd42:${index}::/48`],
-  ];
-  const create = (name: string, index: number, ...flags: readonly string[]): string[] => [
-    ...['network', 'create', name, ...prefixes(index), ...flags],
+  const prefixes = (backend: Backend, index: number): string[] =>
+    familiesOf(backend).flatMap((family) =>
+      family === 4 ? ['--subnet', `10.${index}.0.0/16`] : ['--subnet6', `fd42:${index}::/48`],
+    );
+  /** Makes a network of the backend. */
+  const create = (backend: Backend, name: string, index: number, ...flags: readonly string[]): string[] => [
+    ...['network', 'create', name, ...prefixes(backend, index), ...backend.flags, ...flags],
   ];
   const addressIn = (end: EndpointJson, family: Family): string =>
     bare((family === 4 ? end.ip : end.ip6) ?? '');
@@ -96,19 +107,21 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     await lab.startController();
     await lab.startAgents(HOSTS);
     const { code } = await exec(lab.place('outside').inside(['ip', 'link', 'add', 'type', 'wireguard']));
-    const served = BACKENDS.filter(({ name }) => name !== 'wg' || code === 0);
+    const served = BACKENDS.filter(
+      (backend) => (backend.name !== 'wg' || code === 0) && familiesOf(backend).length > 0,
+    );
     sites = await Promise.all(
       served.map(async (backend, i): Promise<Site> => {
-        const { name, flags, second = [] } = backend;
+        const { name, second = [] } = backend;
         const index = 120 + i;
-        await lab.json('h1', ...create(name, index, ...flags));
-        await lab.json('h1', ...create(`${name}-two`, index + 10, ...flags, ...second));
+        await lab.json('h1', ...create(backend, name, index));
+        await lab.json('h1', ...create(backend, `${name}-two`, index + 10, ...second));
         const [a, b, other] = await Promise.all([
           attach('h1', name, `${name}-a`, '--publish', `${8000 + i}:80`),
           attach('h2', name, `${name}-b`, '--publish', `${8100 + i}:80`),
           attach('h2', `${name}-two`, `${name}-c`),
         ]);
-        return { ...backend, index, a, b, other };
+        return { ...backend, families: familiesOf(backend), index, a, b, other };
       }),
     );
     await Promise.all(sites.map((site) => reachable(site)));
@@ -117,7 +130,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
   shareAmongTests(test, setUp, async () => lab?.lab.down());
 
   /** Waits until the containers of both hosts reach each other. */
-  async function reachable({ name, a, b }: Site): Promise<void> {
+  async function reachable({ name, families, a, b }: Site): Promise<void> {
     for (const family of families)
       await lab.until(
         `${name}: IPv${family} both ways`,
@@ -134,9 +147,8 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
 
   /** Pings from `a` to `b` while the work goes on, and says how many were lost in a row. */
   async function losses(t: ExecutionContext, work: () => Promise<void>): Promise<Map<string, number>> {
-    const family = families[0] ?? 6;
     const running = await Promise.all(
-      sites.map(async ({ name, b }) => {
+      sites.map(async ({ name, families: [family = 6], b }) => {
         const argv = ['ping', '-n', '-i', `${INTERVAL_S}`, '-w', '100', addressIn(b, family)];
         const pings = lab.spawn(`pings-${t.title.length}-${name}`, `${name}-a`, argv);
         await lab.says(pings, 'icmp_seq=3 ');
@@ -171,7 +183,8 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     'two networks of each backend on one node, and a third that is in the way of one',
     async (t) => {
       const ports = new Map<string, number | null>();
-      await each(async ({ name, other, flags }) => {
+      await each(async (site) => {
+        const { name, families, other } = site;
         for (const one of [name, `${name}-two`]) {
           const network = await lab.json<{ port: number | null; vni: number | null }>(
             'h1',
@@ -181,7 +194,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
           );
           ports.set(one, network.port);
           if (one !== name || network.vni === null) continue;
-          const same = await lab.weft('h1', ...create('clash', 170, ...flags, '--vni', `${network.vni}`));
+          const same = await lab.weft('h1', ...create(site, 'clash', 170, '--vni', `${network.vni}`));
           t.regex(same.stderr, new RegExp(`VNI ${network.vni} belongs to network ${name}$`, 'm'));
         }
         for (const family of families) {
@@ -190,17 +203,19 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
         }
       });
       t.like(Object.fromEntries(ports), { vx: 8472, 'vx-two': 4789, near: 8472, 'near-two': 8472, gw: null });
-      const encrypted = ports.get('wg');
-      if (encrypted === undefined) return;
-      t.not(ports.get('wg-two'), encrypted);
-      const clash = await lab.weft('h1', ...create('clash', 170, '--encrypted', '--port', `${encrypted}`));
-      t.is(clash.code, 1);
-      t.regex(clash.stderr, new RegExp(`UDP port ${encrypted} is network wg's`));
+      for (const site of sites) {
+        const port = ports.get(site.name);
+        if (!['wg', 'ud'].includes(site.name)) continue;
+        t.not(ports.get(`${site.name}-two`), port);
+        const clash = await lab.weft('h1', ...create(site, 'clash', 170, '--port', `${port}`));
+        t.is(clash.code, 1);
+        t.regex(clash.stderr, new RegExp(`UDP port ${port} is network ${site.name}'s`));
+      }
     },
   );
 
   test.serial('the MTU is the most that the path carries, in both directions', async (t) => {
-    await each(async ({ name, mtu, a, b }) => {
+    await each(async ({ name, families, mtu, a, b }) => {
       t.is(a.mtu, mtu, name);
       for (const family of families)
         for (const [from, to] of [
@@ -217,7 +232,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
   });
 
   test.serial('published ports, and ports of every node', async (t) => {
-    await each(async ({ name, index }) => {
+    await each(async ({ name, families, index }) => {
       const server = lab.spawn(`server-${name}`, `${name}-b`, [
         ...[process.execPath, join(CHECKOUT, 'build/test/lab/echo-server.js'), '80'],
       ]);
@@ -247,7 +262,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
   });
 
   test.serial('names', async (t) => {
-    await each(async ({ name, a, b }) => {
+    await each(async ({ name, families, a, b }) => {
       const server = a.gateway;
       const { answers } = await dig(lab, `${name}-a`, `@${server}`, `${name}-b.${name}.weft`, 'ANY');
       t.deepEqual(
@@ -259,20 +274,20 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
   });
 
   test.serial('an address of another node’s subnet', async (t) => {
-    await each(async ({ name, a, b }) => {
+    await each(async ({ name, families, a, b }) => {
       // The 200th of h2's subnet, used on h1.
-      const [ip, ip6] = [
-        addressIn(b, 4).replace(/\.\d+$/, '.200'),
-        addressIn(b, 6).replace(/::.*$/, '::200'),
-      ];
-      const flags = [...(ipv4 ? ['--ip', ip] : []), '--ip6', ip6];
+      const wanted = new Map(
+        families.map((family) => [family, addressIn(b, family).replace(/(?<=\.|:)[^.:]*$/, '200')]),
+      );
+      const flags = [...wanted].flatMap(([family, ip]) => [family === 4 ? '--ip' : '--ip6', ip]);
       const end = await attach('h1', name, `${name}-s`, ...flags);
-      t.is(addressIn(end, 6), ip6, name);
-      for (const family of families)
+      for (const [family, ip] of wanted) {
+        t.is(addressIn(end, family), ip, name);
         for (const from of ['a', 'b'])
           await lab.until(`${name} IPv${family}: reached from ${from}`, () =>
             lab.reaches(`${name}-${from}`, addressIn(end, family)),
           );
+      }
       t.true(await lab.reaches(`${name}-s`, addressIn(a, families[0] ?? 6)), name);
       await lab.json('h1', 'detach', name, lab.ns(`${name}-s`));
       await lab.removeContainer(`${name}-s`);
@@ -280,7 +295,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
   });
 
   test.serial('routed networks, and those that are routed with none', async (t) => {
-    await each(async ({ name, other, routed }) => {
+    await each(async ({ name, families, other, routed }) => {
       const from = `${name}-a`;
       const outcome = await lab.weft('h1', 'network', 'route', name, `${name}-two`);
       if (routed !== undefined) {
@@ -302,8 +317,9 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
   });
 
   test.serial('internal networks, or why there are none', async (t) => {
-    await each(async ({ name, index, flags, internal }) => {
-      const outcome = await lab.weft('h1', ...create(`${name}-in`, index + 20, ...flags, '--internal'));
+    await each(async (site) => {
+      const { name, families, index, internal } = site;
+      const outcome = await lab.weft('h1', ...create(site, `${name}-in`, index + 20, '--internal'));
       if (internal !== undefined) {
         t.not(outcome.code, 0, name);
         t.regex(outcome.stderr, internal);
@@ -341,7 +357,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     const state = async (): Promise<string> => {
       const lines = await lab.sh(
         'h1',
-        `ip -o link | grep -oE 'wf(vx|wg)[^:@]*'; ip route show proto 119; ip -6 route show proto 119;
+        `ip -o link | grep -oE 'wf(vx|wg|ud)[^:@]*'; ip route show proto 119 table all; ip -6 route show proto 119;
          for d in $(ip -o link | grep -oE 'wfvx[^:@]*'); do bridge fdb show dev $d; ip neigh show dev $d; ip -6 neigh show dev $d; done`,
       );
       return lines
@@ -356,12 +372,12 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
       lab.until('all of it is back', async () => (await state()) === before);
     await lab.sh(
       'h1',
-      `ip route flush proto 119; ip -6 route flush proto 119;
+      `ip route flush proto 119 table all; ip -6 route flush proto 119;
        for d in $(ip -o link | grep -oE 'wfvx[^:@]*'); do bridge fdb flush dev $d; ip neigh flush dev $d nud permanent; ip -6 neigh flush dev $d nud permanent; done`,
     );
     await repaired();
     await each(reachable);
-    await lab.sh('h1', "for d in $(ip -o link | grep -oE 'wf(vx|wg)[^:@]*'); do ip link del $d; done");
+    await lab.sh('h1', "for d in $(ip -o link | grep -oE 'wf(vx|wg|ud)[^:@]*'); do ip link del $d; done");
     await repaired();
     await each(reachable);
     await lab.until('no problem is left', async () => {

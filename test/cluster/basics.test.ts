@@ -120,9 +120,9 @@ test.serial('a network is created and shown; one that conflicts is refused', asy
   await refused(
     t,
     'h1',
-    ['network', 'create', 'red', '--subnet', '10.104.0.0/16', '--backend', 'ipip'],
+    ['network', 'create', 'red', '--subnet', '10.104.0.0/16', '--backend', 'ipsec'],
     'UNIMPLEMENTED',
-    /ipip/,
+    /ipsec/,
   );
   await refused(t, 'h1', ['network', 'inspect', 'nope'], 'NOT_FOUND', /nope/);
 });

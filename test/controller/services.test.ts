@@ -174,8 +174,8 @@ const wrong: [name: string, request: Partial<CreateNetworkRequest>, message: Reg
   ['unknown driver', { driver: 'overlya' }, /^INVALID_ARGUMENT driver: "overlya" is not known/],
   [
     'flannel backend',
-    { backend: 'ipip' },
-    /^UNIMPLEMENTED backend: "ipip" is not served yet\nUse the backend vxlan/,
+    { backend: 'ipsec' },
+    /^UNIMPLEMENTED backend: "ipsec" is not served yet\nUse the backend vxlan/,
   ],
   [
     'unknown backend',
@@ -441,7 +441,7 @@ test('status shows the controller, the cluster and its problems', async (t) => {
   t.is((await status(it)).health, 'ok');
   it.store.putNode(node('n2', '10.100.0.7'), { alive: false });
   it.store.putNetwork(networkWith('by-hand', '10.100.128.0/20', 7));
-  it.store.putBad({ key: '/weft/networks/odd/config', why: 'Backend.Type: "udp" is not served' });
+  it.store.putBad({ key: '/weft/networks/odd/config', why: 'Backend.Type: "ipsec" is not served' });
   const found = await status(it);
   t.is(found.health, 'degraded');
   t.like(found.node, { name: 'ctl', version: '9.9.9' });
@@ -463,7 +463,7 @@ test('status shows the controller, the cluster and its problems', async (t) => {
   t.deepEqual(
     found.problems.map(({ what, why }) => `${what}: ${why}`),
     [
-      '/weft/networks/odd/config: Backend.Type: "udp" is not served',
+      '/weft/networks/odd/config: Backend.Type: "ipsec" is not served',
       'network by-hand: 10.100.128.0/20 overlaps network blue (10.100.0.0/16)',
       'network blue: 10.100.0.0/16 contains 10.100.0.7, the underlay address of node n2',
       'node n2: is down',

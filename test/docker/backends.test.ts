@@ -11,6 +11,7 @@ const BACKENDS = [
   { name: 'near', options: ['-o', 'weft.direct-routing=true'], mtu: 1450 },
   { name: 'gw', options: ['-o', 'weft.backend=host-gw'], mtu: 1500 },
   { name: 'wg', options: ['-o', 'encrypted'], mtu: 1440 },
+  { name: 'ud', options: ['-o', 'weft.backend=udp'], mtu: 1472 },
 ] as const;
 
 let lab: DockerCluster;
@@ -91,6 +92,6 @@ test.serial('what a backend cannot be is refused with the reason', async (t) => 
   ];
   await refused(t, lab.h1, create('--internal', '-o', 'weft.backend=host-gw'), /hosts' own link/);
   await refused(t, lab.h1, create('-o', 'encrypted', '-o', 'weft.backend=vxlan'), /does not encrypt/);
-  await refused(t, lab.h1, create('-o', 'weft.backend=ipip'), /ipip is not served/);
+  await refused(t, lab.h1, create('-o', 'weft.backend=ipsec'), /ipsec is not served/);
   t.false(await lab.hasNetwork('no'));
 });

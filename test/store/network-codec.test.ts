@@ -66,13 +66,13 @@ const refused: [string, string, RegExp][] = [
   ['Backend null', '{"Network":"10.5.0.0/16","Backend":null}', /Backend is missing/],
   [
     'another backend',
-    '{"Network":"10.5.0.0/16","Backend":{"Type":"ipip"}}',
-    /Backend\.Type: "ipip" is not served.*vxlan/,
+    '{"Network":"10.5.0.0/16","Backend":{"Type":"ipsec"}}',
+    /Backend\.Type: "ipsec" is not served.*vxlan/,
   ],
   [
-    'ipip with fields of its own',
-    '{"Network":"10.5.0.0/16","Backend":{"Type":"ipip","MTU":"x"}}',
-    /"ipip" is not served/,
+    'ipsec with fields of its own',
+    '{"Network":"10.5.0.0/16","Backend":{"Type":"ipsec","MTU":"x"}}',
+    /"ipsec" is not served/,
   ],
   ['Backend of a wrong type', '{"Network":"10.5.0.0/16","Backend":"vxlan"}', /Backend/],
   ['GBP', '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","GBP":true}}', /Backend\.GBP: true/],
