@@ -55,6 +55,7 @@ export const udp: Backend<'udp'> = {
   bridge: ({ name }) => ownBridgeName(name),
   tunnels: ({ network }) => [linkOf(network)],
   isPlain: () => false,
+  vnis: () => [],
   udpPorts: ({ port }) => [port],
 
   compileNetwork(membership, { family, subnet, local }) {
