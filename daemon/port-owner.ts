@@ -77,8 +77,8 @@ export async function explainListenError(
 }
 
 async function readSockets(table: string, port: number): Promise<Bound[]> {
-  // A kernel without IPv6 has no tcp6.
-  const text = await readFile(`/proc/net/${table}`, 'utf8').catch(() => '');
+  // A kernel without IPv6 has no tcp6. Of the thread that reads: the main one may be in a container's namespace for a moment.
+  const text = await readFile(`/proc/thread-self/net/${table}`, 'utf8').catch(() => '');
   return text
     .split('\n')
     .slice(1)
