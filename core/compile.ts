@@ -107,7 +107,9 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
   const networks = mine.flatMap((membership): FirewallNetwork[] => {
     const { network } = membership;
     const driver = driverOf(network);
-    const links = driver.links(membership);
+    const [shared] = driver.sharedTunnels(membership);
+    const isOwn = (link: string): boolean => link !== shared;
+    const links = driver.links(membership).filter(isOwn);
     // A network that the node only bridges has no rule; what the node forwards for others is filtered by their own rules.
     if (links.length === 0 && membership.subnetOnly !== true) return [];
     // Only networks that this node is on: packets to another would leave by its default route.
@@ -116,7 +118,10 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
       {
         name: network.name,
         links,
-        tunnels: driver.tunnels(membership),
+        tunnels: driver.tunnels(membership).filter(isOwn),
+        ...(shared !== undefined && {
+          shared: { link: shared, source: membership.lease.subnet.base.toString() },
+        }),
         prefixes: prefixesOf(network),
         reaches: routed.flatMap((other) => prefixesOf(other.network)),
         local: FAMILIES.flatMap((family) => prefixIn(membership, family) ?? []),
@@ -138,6 +143,9 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
     tunnelPorts: [...new Set(mine.flatMap(({ network }) => driverOf(network).udpPorts(network)))].toSorted(
       (a, b) => a - b,
     ),
+    ...([...all, ...mine.map(({ network }) => network)].some((one) => driverOf(one).inIp(one)) && {
+      inIp: true,
+    }),
     backendPorts: [
       ...new Set(
         [...all, ...mine.map(({ network }) => network)].flatMap((one) => driverOf(one).udpPorts(one)),

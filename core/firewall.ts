@@ -13,6 +13,11 @@ export interface FirewallNetwork {
   /** Those of the links that lead to other nodes. */
   tunnels?: string[];
   prefixes: IpNetwork[];
+  /**
+   * Its tunnel where networks share one, and this node's address in the network, by which the others know it. It is none of the
+   * links: what arrives by it is told apart by addresses, as without a tunnel.
+   */
+  shared?: { link: string; source: string };
   /** Destinations beside itself: the prefixes of the networks that it is routed with. */
   reaches?: IpNetwork[];
   /** This node's part of it: containers there reach each other without passing the node. */
@@ -123,6 +128,8 @@ export interface Firewall {
   own?: readonly string[];
   /** UDP ports of every known network's tunnels: containers reach no node by them. */
   backendPorts?: readonly number[];
+  /** Some known network's tunnels are IP in IP: containers send nodes no such packets. */
+  inIp?: boolean;
   /** The VXLAN networks of this node: who sends their packets must be a member. */
   vnis?: readonly Vni[];
   /** What containers do not reach: the controllers', and an embedded etcd's. */

@@ -3,7 +3,8 @@
 // The kernel's configuration says less: a module may be missing, and a bridge without CONFIG_BRIDGE_VLAN_FILTERING accepts the
 // setting silently and does nothing. The namespace is deleted before the probe returns.
 import { messageOf } from '../../core/errors.js';
-import type { BridgeLink, VlanLink, WireguardLink } from '../../core/objects/index.js';
+import type { BridgeLink, IpipLink, VlanLink, WireguardLink } from '../../core/objects/index.js';
+import type { Need } from '../../core/needs.js';
 import type { Capability } from './kernel.js';
 import { inNewNamespace } from './namespaces.js';
 import { NetlinkSocket } from './netlink-socket.js';
@@ -29,30 +30,37 @@ const VLAN: VlanLink = {
   vlan: 2,
 };
 
+const IPIP: IpipLink = {
+  kind: 'link',
+  type: 'ipip',
+  name: 'wfprobeipip',
+  alias: '',
+  mtu: 1480,
+  local: '192.0.2.1',
+};
+
 const WIREGUARD: WireguardLink = { kind: 'link', type: 'wireguard', name: 'wfprobewg', alias: '', mtu: 1420 };
 
 /** Used where the device needs no other device below it. */
 const ALONE: LinkContext = { bridgeIndex: () => 0, peerFd: () => undefined };
 
+const NEEDS: readonly Need[] = ['bridge-vlan-filtering', '802.1q', 'wireguard', 'tun', 'ipip'];
+
 export function probeCapabilities(): Capability[] {
-  const answer = (filtering: string, tagging: string, wireguard: string, tun: string): Capability[] => [
-    { name: 'bridge-vlan-filtering', available: filtering === '', why: filtering },
-    { name: '802.1q', available: tagging === '', why: tagging },
-    { name: 'wireguard', available: wireguard === '', why: wireguard },
-    { name: 'tun', available: tun === '', why: tun },
-  ];
+  const answer = (whys: readonly string[]): Capability[] =>
+    NEEDS.map((name, i) => ({ name, available: whys[i] === '', why: whys[i] ?? '' }));
   try {
     return inNewNamespace(() => {
       const socket = new NetlinkSocket();
       try {
-        return answer(...probe(socket), probeWireguard(socket), probeTun());
+        return answer([...probe(socket), probeWireguard(socket), probeTun(), probeIpip(socket)]);
       } finally {
         socket.close();
       }
     });
   } catch (error) {
     const why = `the check failed: ${messageOf(error)}`;
-    return answer(why, why, why, why);
+    return answer(NEEDS.map(() => why));
   }
 }
 
@@ -90,4 +98,11 @@ function probeTun(): string {
   } catch (error) {
     return `the kernel has no TUN devices (CONFIG_TUN, module tun), or /dev/net/tun is kept from the agent: ${messageOf(error)}`;
   }
+}
+
+function probeIpip(socket: NetlinkSocket): string {
+  const [refused] = socket.batch([createLink(IPIP, ALONE)]);
+  return refused === undefined
+    ? ''
+    : `the kernel has no IP in IP (CONFIG_NET_IPIP, module ipip): ${refused.message}`;
 }

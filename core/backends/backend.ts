@@ -83,6 +83,8 @@ export interface Backend<T extends BackendType = BackendType> {
   readonly cloud?: { readonly name: CloudName; tables(network: OverlayNetwork<T>): readonly string[] };
   /** flannel's leases of it have no BackendType. */
   readonly unnamed?: true;
+  /** Its tunnels are IP in IP (RFC 2003). */
+  readonly inIp?: true;
 
   /** Codec of its part of flannel's Backend object, beside Type and MTU. */
   readonly config: {

@@ -6,6 +6,7 @@ import { awsVpc } from './aws-vpc.js';
 import type { Backend, Identity, LeaseFields } from './backend.js';
 import { gce } from './gce.js';
 import { hostGw } from './host-gw.js';
+import { ipip } from './ipip.js';
 import type { BackendType, LeaseData } from './types.js';
 import { udp } from './udp.js';
 import { vxlan } from './vxlan.js';
@@ -14,7 +15,7 @@ import { wireguard } from './wireguard.js';
 export { BACKEND_TYPES, DEFAULT_BACKEND, isBackend, UNSERVED_BACKENDS } from './types.js';
 
 /** Total: an entry of BackendTypes without a backend here does not compile. */
-const BACKENDS = { vxlan, 'host-gw': hostGw, wireguard, udp, 'aws-vpc': awsVpc, gce } satisfies {
+const BACKENDS = { vxlan, 'host-gw': hostGw, wireguard, udp, ipip, 'aws-vpc': awsVpc, gce } satisfies {
   [T in BackendType]: Backend<T>;
 };
 

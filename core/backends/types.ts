@@ -13,6 +13,7 @@ export interface BackendTypes {
   'aws-vpc': { config: AwsVpcConfig; data: never };
   gce: { config: object; data: never };
   udp: { config: UdpConfig; data: never };
+  ipip: { config: IpipConfig; data: never };
 }
 
 export type BackendType = keyof BackendTypes;
@@ -24,6 +25,7 @@ const TYPES: Record<BackendType, true> = {
   'aws-vpc': true,
   gce: true,
   udp: true,
+  ipip: true,
 };
 
 export const BACKEND_TYPES = Object.keys(TYPES) as BackendType[];
@@ -42,7 +44,6 @@ export const UNROUTED: Readonly<Partial<Record<BackendType, string>>> = {
 
 /** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */
 export const UNSERVED_BACKENDS: readonly string[] = [
-  'ipip',
   'ipsec',
   'extension',
   'alloc',
@@ -114,6 +115,11 @@ interface AwsVpcConfig {
 interface UdpConfig {
   /** UDP port of every node; 0: a free one is to be chosen. */
   port: number;
+}
+
+interface IpipConfig {
+  /** Peers on the link are reached without the tunnel. */
+  directRouting?: true;
 }
 
 interface Vtep {

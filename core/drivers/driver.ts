@@ -123,6 +123,10 @@ export interface Driver<N extends Network = Network> {
   links(membership: Membership<N>): string[];
   /** Those of the links that lead to other nodes. */
   tunnels(membership: Membership<N>): string[];
+  /** Whether other nodes' packets come as IP in IP. */
+  inIp(network: N): boolean;
+  /** Those of the tunnels that the node's networks share. */
+  sharedTunnels(membership: Membership<N>): string[];
   /** Whether packets may reach other nodes' containers without a tunnel, under the addresses that they have. */
   isPlain(network: N): boolean;
   /** The VNIs of its VXLAN tunnels, and their UDP ports. */

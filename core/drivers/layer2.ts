@@ -54,6 +54,8 @@ export const layer2 = {
     return link === undefined ? [] : [link];
   },
   tunnels: () => [],
+  inIp: () => false,
+  sharedTunnels: () => [],
   isPlain: () => false,
   udpPorts: () => [],
   vnis: () => [],

@@ -132,6 +132,11 @@ export const overlay: Driver<OverlayNetwork> = {
         sidesOf(one).map(({ family }) => family),
       ),
     ),
+  inIp: (network) => withBeside(network).some((one) => backendIn(one).inIp === true),
+  sharedTunnels: (membership) =>
+    bothOf(membership)
+      .filter(({ network }) => backendIn(network).devices === 'node')
+      .flatMap((one) => backendIn(one.network).tunnels(one, [4])),
   isPlain: (network) => withBeside(network).some((one) => backendIn(one).isPlain(one)),
   vnis: (network) => withBeside(network).flatMap((one) => backendIn(one).vnis(one)),
   udpPorts: (network) => withBeside(network).flatMap((one) => backendIn(one).udpPorts(one)),

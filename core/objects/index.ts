@@ -7,6 +7,7 @@ export type { BridgeLink } from './bridge.js';
 export type { BridgeVlanObject } from './bridge-vlan.js';
 export { fdbKey, type FdbObject } from './fdb.js';
 export { PHASE, type ItemKind, type LinkKind, type ObjectKey, type ObjectKind } from './kind.js';
+export type { IpipLink } from './ipip.js';
 export { linkKey } from './link.js';
 export type { LoopbackLink } from './loopback.js';
 export {

@@ -7,6 +7,7 @@ import { bridge } from './bridge.js';
 import { bridgeVlan } from './bridge-vlan.js';
 import { fdb } from './fdb.js';
 import type { ItemKind, LinkKind, ObjectKey, ObjectKind } from './kind.js';
+import { ipip } from './ipip.js';
 import { loopback } from './loopback.js';
 import { neighbour } from './neighbour.js';
 import { peer } from './peer.js';
@@ -22,7 +23,7 @@ import { vlan } from './vlan.js';
 import { vxlan } from './vxlan.js';
 import { wireguard, wireguardKey, wireguardPeer, wireguardPrefix } from './wireguard.js';
 
-const LINKS = { vxlan, wireguard, tun, bridge, vlan, veth, peer, loopback };
+const LINKS = { vxlan, wireguard, tun, ipip, bridge, vlan, veth, peer, loopback };
 const ITEMS = {
   address,
   route,

@@ -76,6 +76,14 @@ const LINKS: { [T in LinkType]: Sample<LinkOf<T>> } = {
     order: PHASE.tunnel,
     others: [{ mtu: 1400 }, { alias: 'x' }],
   },
+  ipip: {
+    object: { ...named('wfipip'), type: 'ipip', local: '192.0.2.1' },
+    key: 'link wfipip',
+    described: 'ipip wfipip',
+    order: PHASE.tunnel,
+    others: [{ mtu: 1400 }, { alias: 'x' }],
+    remade: [{ local: '192.0.2.2' }, { remote: '192.0.2.3' }],
+  },
   vlan: {
     object: { ...named('wfgw100'), type: 'vlan', base: 'wfvlan', vlan: 100 },
     key: 'link wfgw100',

@@ -76,6 +76,19 @@ export const udp = ({ name = 'ud', subnet = '10.110.0.0/16', port = 8285 } = {})
     port,
   }) as OverlayNetwork<'udp'>;
 
+/** An overlay of the backend ipip. */
+export const ipip = ({
+  name = 'ip',
+  subnet = '10.110.0.0/16',
+  directRouting = false,
+} = {}): OverlayNetwork<'ipip'> =>
+  networkOf({
+    name,
+    backend: 'ipip',
+    subnet: IpNetwork.parse(subnet),
+    directRouting,
+  }) as OverlayNetwork<'ipip'>;
+
 /** An overlay of the backend host-gw. */
 export function hostGw({
   name = 'gw',

@@ -21,6 +21,7 @@ import {
   claimOf,
   endpointOf,
   hostGw,
+  ipip,
   keyOf,
   leaseOf,
   membershipOf,
@@ -85,9 +86,9 @@ const bridgedShape = fc.record({
   }),
 });
 
-/** An overlay without tunnels, whose peers are partly on-link, or one whose packets a pump carries. */
+/** An overlay without tunnels, whose peers are partly on-link, or with those of the backends udp and ipip. */
 const plainShape = fc.record({
-  pumped: fc.boolean(),
+  backend: fc.constantFrom('host-gw', 'udp', 'ipip'),
   dual: fc.boolean(),
   exposed: fc.boolean(),
   peers: fc.uniqueArray(fc.record({ n: fc.integer(COUNT), address: fc.constantFrom('on', 'moved', 'off') }), {
@@ -178,8 +179,13 @@ function addEncrypted(world: World, { dual, mode, psk, key, peers, claims }: Enc
     );
 }
 
-function addPlain(world: World, { pumped, dual, exposed, peers, claims, endpoints }: PlainShape): void {
-  const network = pumped ? udp() : hostGw(dual ? { subnet6: 'fd42:110::/48' } : {});
+function addPlain(world: World, { backend, dual, exposed, peers, claims, endpoints }: PlainShape): void {
+  const network =
+    backend === 'udp'
+      ? udp()
+      : backend === 'ipip'
+        ? ipip()
+        : hostGw(dual ? { subnet6: 'fd42:110::/48' } : {});
   const membership = membershipOf(network);
   if (exposed) {
     const ip = '10.110.1.20';

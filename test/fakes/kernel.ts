@@ -245,6 +245,7 @@ export class FakeKernel implements Kernel {
     { name: '802.1q', available: true, why: '' },
     { name: 'wireguard', available: true, why: '' },
     { name: 'tun', available: true, why: '' },
+    { name: 'ipip', available: true, why: '' },
   ];
   /** The result of `handshakes`. */
   readonly shaken = new Map<string, number>();

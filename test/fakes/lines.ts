@@ -57,6 +57,8 @@ function linkDetails(link: LinkObject): string {
       return `vlan id ${link.vlan} link ${link.base} mtu ${link.mtu}${alias}`;
     case 'vxlan':
       return `vxlan id ${link.vni} local ${link.local} dstport ${link.port} address ${link.mac} mtu ${link.mtu}${alias}`;
+    case 'ipip':
+      return `ipip local ${link.local} remote ${link.remote ?? 'any'} mtu ${link.mtu}${alias}`;
     case 'tun':
       return `tun mtu ${link.mtu}${alias}`;
     case 'wireguard':

@@ -1,8 +1,11 @@
 // What containers, and machines beside the host, do not reach: for every firewall driver.
+import { join } from 'node:path';
+
 import test from 'ava';
 
 import { IpNetwork } from '../../core/address.js';
 import type { Firewall, FirewallMember, FirewallPort } from '../../core/firewall.js';
+import { CHECKOUT } from '../lab/lab.js';
 import { until } from '../lab/wait.js';
 import type { Subject } from './firewall-subject.js';
 import { ADDRESSES, network, PORT, sh, type Container } from './firewall-world.js';
@@ -150,6 +153,37 @@ export function closedSuite(subject: Subject): void {
       t.true(await heard(4098));
       await ensure({ vnis, members: new Map([['h2', member({ vnis })]]) });
       t.true(await heard(4097));
+      await ensure();
+    },
+  );
+
+  test.serial(
+    'networks of one tunnel: what strangers send in IP is dropped, and all else is let be',
+    async (t) => {
+      const [host] = ADDRESSES.host;
+      const networks = CLOSED.map((one, i) => ({
+        ...one,
+        shared: { link: 'wfipip', source: ADDRESSES[i === 0 ? 'gateway1' : 'gateway2'][0] },
+      }));
+      const lost = (): number =>
+        subject.firewall.drops().find(({ reason }) => reason === 'tunnel')?.packets ?? 0;
+      const program = join(CHECKOUT, 'build/test/lab/datagram.js');
+      /** How many packets were dropped of one with this source inside. */
+      const dropped = async (source: string): Promise<number> => {
+        const before = lost();
+        await subject.world.run(
+          'outside',
+          `${process.execPath} ${program} ${outside} ${host} ipip ${source} ${ADDRESSES.a1[0]}`,
+        );
+        return lost() - before;
+      };
+      await ensure({ networks });
+      t.is(await dropped(ADDRESSES.remote1[0]), 1);
+      t.is(await dropped('203.0.113.7'), 0, 'of another program');
+      await ensure({ networks, members: new Map([['h2', member({})]]) });
+      t.is(await dropped(ADDRESSES.remote1[0]), 0);
+      const again = await subject.firewall.ensure({ networks, members: new Map([['h2', member({})]]) });
+      t.deepEqual(again.repaired, [], 'the kernel has what was written');
       await ensure();
     },
   );

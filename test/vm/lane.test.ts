@@ -6,6 +6,7 @@ import test from 'ava';
 
 import { shareAmongTests } from '../lab/fresh.js';
 import { clockTests } from './clock.js';
+import { ipipTests } from './ipip.js';
 import { lanTests } from './lan.js';
 import { Machines } from './machines.js';
 import { overlayTests } from './overlay.js';
@@ -33,6 +34,7 @@ shareAmongTests(test, setUp, async () => machines?.down(), removeContainers);
 
 overlayTests(test, () => machines);
 wireguardTests(test, () => machines);
+ipipTests(test, () => machines);
 vlanTests(test, () => machines);
 lanTests(test, () => machines);
 pipeworkTests(test, () => machines);

@@ -13,6 +13,7 @@ import {
   type Rule,
   type Ruleset,
 } from './rules.js';
+import { inIpRule, SHARED_RULE, SHARED_SOURCE_RULE, STRANGERS_RULES } from './shared-tunnels.js';
 
 /** Translation of published ports: by address and port of the host first, then by the port alone. */
 const PORT_RULES = ([4, 6] as const).flatMap((family) => {
@@ -44,6 +45,7 @@ const CLIENT_RULES = [
         `ct status dnat ${ip} saddr . ${ip} daddr @itself${family} masquerade fully-random`,
         'to itself, from an address of another subnet',
       ),
+      ...(family === 4 ? [SHARED_SOURCE_RULE] : []),
       rule(
         `ct status dnat ${ip} daddr @gateway${family} masquerade fully-random`,
         'to a container without a default route here',
@@ -104,7 +106,9 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
             'tunnel',
             `${to}: containers do not speak to the nodes' tunnels`,
           ),
+          ...(family === 4 ? [inIpRule(from, ` ${ip} daddr @nodes4`)] : []),
         ]),
+        SHARED_RULE,
         ...([4, 6] as const).map((family) =>
           dropRule(
             `${IP[family]} daddr . tcp dport @control${family} iifname @links`,
@@ -163,6 +167,9 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           'tunnel',
           "containers do not speak to the nodes' tunnels",
         ),
+        inIpRule('iifname @links', ''),
+        ...STRANGERS_RULES,
+        SHARED_RULE,
         ...([4, 6] as const).flatMap((family) => [
           dropRule(
             `udp dport @backends ${IP[family]} saddr @overlay${family}`,

@@ -119,8 +119,17 @@ export function trafficOf(desired: Firewall, family: Family): Traffic[] {
   const echo: Ask[] = [family === 4 ? { protocol: 'icmp', type: 8 } : { protocol: 'icmpv6', type: 128 }];
   local('input', "the other nodes' probes (ICMP echo)", tunnels, echo, { sources });
   local('output', 'the probes of this node (ICMP echo)', tunnels, echo);
-  for (const port of tunnelPorts) {
-    const asks = [{ protocol: 'udp', port }] as const;
+  const inIp = family === 4 && networks.some(({ shared }) => shared !== undefined);
+  const tunnelled: { words: string; ask: Ask; port?: number }[] = [
+    ...tunnelPorts.map((port) => ({
+      words: `UDP port ${port}`,
+      ask: { protocol: 'udp', port } as const,
+      port,
+    })),
+    ...(inIp ? [{ words: 'IP in IP (protocol 4)', ask: { protocol: 'ipip' } as const }] : []),
+  ];
+  for (const { words: name, ask, port } of tunnelled) {
+    const asks = [ask];
     const links = underlay === undefined ? undefined : [underlay];
     for (const [hook, words, way] of [
       ['input', 'at which tunnels arrive', { in: links }],
@@ -128,8 +137,8 @@ export function trafficOf(desired: Firewall, family: Family): Traffic[] {
     ] as const)
       found.push({
         hook,
-        words: `UDP port ${port}, ${words}`,
-        port,
+        words: `${name}, ${words}`,
+        ...(port !== undefined && { port }),
         packets: asks.map((ask) => ({ ...fresh, ...ask, ...way })),
         ways: [{}],
         asks,
@@ -238,8 +247,8 @@ export function xtablesOwner(name: string, command: string, table: PacketTable):
   const hasUfw = [...table.keys()].some(isUfw);
   const hasFirewalld = table.has('INPUT_ZONES');
   return ({ chain, rule }, { hook, asks }) => {
-    // ufw's commands know no ICMP, and all that arrives by these links is too much.
-    const isWord = hook !== 'input' || asks.every(({ type }) => type === undefined);
+    // ufw's commands know no ICMP and no IP in IP, and all that arrives by these links is too much.
+    const isWord = !asks.some(isInIp) && (hook !== 'input' || asks.every(({ type }) => type === undefined));
     if (hasUfw && (rule === undefined || isUfw(chain))) return isWord ? UFW : own;
     if (!hasFirewalld) return own;
     return hook === 'output'
@@ -248,10 +257,16 @@ export function xtablesOwner(name: string, command: string, table: PacketTable):
   };
 }
 
+const isInIp = ({ protocol }: Ask): boolean => protocol === 'ipip';
+/** Protocol 4 in /etc/protocols. */
+const IN_IP = 'ipencap';
+
 const savedAsk = ({ protocol, port, type }: Ask): string =>
-  type === undefined
-    ? ` -p ${protocol} --dport ${port}`
-    : ` -p ${protocol} --${protocol}-type ${ICMP_TYPES[type]?.iptables}`;
+  port === undefined && type === undefined
+    ? ` -p ${IN_IP}`
+    : type === undefined
+      ? ` -p ${protocol} --dport ${port}`
+      : ` -p ${protocol} --${protocol}-type ${ICMP_TYPES[type]?.iptables}`;
 
 /** An option with its value, if there is one. */
 const word = (option: string, value: string | undefined): string =>
@@ -284,9 +299,11 @@ const reloaded = (commands: readonly string[]): string => lineOf([...commands, '
 const firewalld = (zone: string | undefined): Owner => ({
   name: 'firewalld',
   showsChains: false,
-  commands({ port, ways, isLan }) {
-    if (port !== undefined)
-      return [permanent(`${zone === undefined ? '' : `--zone=${zone} `}--add-port=${port}/udp`)];
+  commands({ port, ways, asks, isLan }) {
+    const opened =
+      port !== undefined ? `port=${port}/udp` : asks.some(isInIp) ? `protocol=${IN_IP}` : undefined;
+    if (opened !== undefined)
+      return [permanent(`${zone === undefined ? '' : `--zone=${zone} `}--add-${opened}`)];
     // A LAN is not to be trusted: its zone forwards within itself.
     const into = isLan ? `--zone=${zone ?? 'public'} --add-forward` : '--zone=trusted';
     const links = new Set(ways.flatMap((way) => way.in ?? []));
@@ -305,7 +322,9 @@ const firewalldPolicy = (policy: string | undefined): Owner | undefined =>
         commands: ({ asks }) =>
           asks.map(({ protocol, port }) => {
             const what =
-              port === undefined ? `protocol=${protocol.replace('icmpv6', 'ipv6-icmp')}` : `port=${port}/udp`;
+              port === undefined
+                ? `protocol=${protocol.replace('icmpv6', 'ipv6-icmp').replace('ipip', IN_IP)}`
+                : `port=${port}/udp`;
             return permanent(`--policy=${policy} --add-${what}`);
           }),
         run: reloaded,
@@ -338,4 +357,8 @@ export function nftOwner(table: string): OwnerOf {
 }
 
 const nftAsk = ({ protocol, port, type }: Ask): string =>
-  type === undefined ? ` ${protocol} dport ${port}` : ` ${protocol} type ${ICMP_TYPES[type]?.nft}`;
+  isInIp({ protocol })
+    ? ' meta l4proto 4'
+    : type === undefined
+      ? ` ${protocol} dport ${port}`
+      : ` ${protocol} type ${ICMP_TYPES[type]?.nft}`;

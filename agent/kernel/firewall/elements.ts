@@ -90,7 +90,8 @@ export const vniElement = ({ port, vni }: Vni): string => `${port} . 0x${vni.toS
 /** An address as nft writes raw bytes of a packet. */
 export const bytes = (ip: IpAddress): string => `0x${ip.value.toString(16)}`;
 
-const range = (prefix: IpNetwork): string =>
+/** A prefix as nft writes raw bytes of a packet. */
+export const range = (prefix: IpNetwork): string =>
   prefix.length === addressBits(prefix.family)
     ? bytes(prefix.base)
     : `${bytes(prefix.base)}-${bytes(prefix.last)}`;

@@ -54,6 +54,7 @@ const SAMPLE: Firewall = {
       name: 'sample',
       links: ['wfsample'],
       tunnels: ['wfsample'],
+      shared: { link: 'wfsampled', source: '192.0.2.1' },
       prefixes: [IpNetwork.parse('192.0.2.0/24'), IpNetwork.parse('2001:db8::/64')],
       local: [IpNetwork.parse('192.0.2.0/28'), IpNetwork.parse('2001:db8::/80')],
       internal: true,

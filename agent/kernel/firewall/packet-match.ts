@@ -8,6 +8,7 @@ import type { Condition, PacketRule, PacketTable } from './packet-rules.js';
 const PROTOCOLS = {
   tcp: ['tcp', '6', 'all'],
   udp: ['udp', '17', 'all'],
+  ipip: ['ipencap', 'ipv4', 'ipip', '4', 'all'],
   icmp: ['icmp', '1', 'all'],
   icmpv6: ['icmpv6', 'ipv6-icmp', '58', 'all'],
 } as const;

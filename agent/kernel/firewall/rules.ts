@@ -24,8 +24,11 @@ export interface ChainSpec {
   rules: readonly Rule[];
 }
 
-/** What not every node has: networks with tunnels, internal and encrypted ones, and such that others do not reach. */
-export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart';
+/**
+ * What not every node has: networks with tunnels, internal and encrypted ones, such that others do not reach, and such that share
+ * a tunnel; and not every cluster, IP in IP.
+ */
+export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'inIp';
 
 export interface Rule {
   text: string;
@@ -72,8 +75,8 @@ export const counterName = (reason: DropReason): string => `drop_${reason}`;
 export const lossSet = (reason: BridgeReason): string => `loss_${reason}`;
 
 /** A rule that drops, and counts by reason. */
-export const dropRule = (match: string, reason: HostReason, why: string): Rule =>
-  rule(`${match} counter name ${counterName(reason)} drop`, why);
+export const dropRule = (match: string, reason: HostReason, why: string, only?: Feature): Rule =>
+  rule(`${match} counter name ${counterName(reason)} drop`, why, only);
 
 /** What counts as a query: a datagram, or a connection, by which the name server itself counts the queries. */
 export const QUERIES = ['udp dport 53', 'tcp dport 53 tcp flags & (syn | ack) == syn'] as const;

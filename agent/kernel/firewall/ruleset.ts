@@ -7,6 +7,7 @@ import { outermost } from '../../../core/prefixes.js';
 import { chainsWith, IP, type Features } from './chains.js';
 import { elementsOf, VNI_BYTES, vniElement } from './elements.js';
 import { askers, counterName, dynamicSet, HOST_REASONS, type Ruleset, type SetSpec } from './rules.js';
+import { sharedSets } from './shared-tunnels.js';
 
 const quoted = (link: string): string => `"${link}"`;
 
@@ -70,6 +71,7 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     sets.set(`port${family}`, { ...plain, type: key, data, elements: new Set() });
     sets.set(`addr${family}`, { ...plain, type: [address, ...key], data, elements: new Set() });
   }
+  for (const [name, set] of sharedSets(networks)) sets.set(name, set);
   addSecurity(sets, desired);
   for (const item of [...ports.values(), ...members.values()]) {
     for (const { set, element } of elementsOf(item)) sets.get(set)?.elements.add(element);
@@ -79,6 +81,8 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     internal: internal.length > 0,
     sealed: sealed.length > 0,
     apart: apart.length > 0,
+    shared: networks.some(({ shared }) => shared !== undefined),
+    inIp: desired.inIp === true,
   };
   return {
     sets,

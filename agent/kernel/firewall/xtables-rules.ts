@@ -100,7 +100,7 @@ export function compileTables(firewall: Firewall, family: Family, open = false):
  * tell for each VNI, and it sees no frames between ports of a bridge.
  */
 function closedRules(
-  { networks, members = new Map(), backendPorts = [], control = [], maxConnections }: Firewall,
+  { networks, members = new Map(), backendPorts = [], inIp = false, control = [], maxConnections }: Firewall,
   family: Family,
 ): { forward: string[]; input: string[]; chains: (readonly [string, string[]])[] } {
   const isOfFamily = (ip: string): boolean => ip.includes(':') === (family === 6);
@@ -112,6 +112,8 @@ function closedRules(
     links.map((link) => rule(match(link), target));
   const tcp = (port: number): string => `-p tcp -m tcp --dport ${port}`;
   const udp = (port: number): string => `-p udp -m udp --dport ${port}`;
+  // 4: IP in IP.
+  const tunnelled = [...backendPorts.map(udp), ...(inIp && family === 4 ? ['-p 4'] : [])];
   const away = control.filter(({ ip }) => isOfFamily(ip));
   const here = [...new Set(control.flatMap((one) => (one.here ? [one.port] : [])))];
   const prefixes = networks
@@ -134,14 +136,14 @@ function closedRules(
       ...(maxConnections === undefined ? [] : fromEach((link) => `-i ${link} ${limit}`, 'DROP')),
       ...(nodes.length === 0
         ? []
-        : backendPorts.flatMap((port) => fromEach((link) => `-i ${link} ${udp(port)}`, 'WEFT-NODES'))),
+        : tunnelled.flatMap((packets) => fromEach((link) => `-i ${link} ${packets}`, 'WEFT-NODES'))),
       ...away.flatMap(({ ip, port }) =>
         fromEach((link) => `-d ${ip}/${bits} -i ${link} ${tcp(port)}`, 'DROP'),
       ),
       ...prefixes.map((prefix) => rule(`-d ${prefix.toString()} -m conntrack --ctstate NEW`, 'WEFT-DIRECT')),
     ],
     input: [
-      ...backendPorts.flatMap((port) => fromEach((link) => `-i ${link} ${udp(port)}`, 'DROP')),
+      ...tunnelled.flatMap((packets) => fromEach((link) => `-i ${link} ${packets}`, 'DROP')),
       ...here.flatMap((port) => fromEach((link) => `-i ${link} ${tcp(port)}`, 'DROP')),
     ],
     chains: [
@@ -226,6 +228,13 @@ function clientRules({ networks }: Firewall, family: Family, ports: readonly Fir
       ofFamily(local).map((prefix) => masked(`-s ${prefix} -d ${prefix} ${forwarded}`)),
     ),
     ...ipsWith('itself').map((ip) => masked(`-s ${ip}/${bits} -d ${ip}/${bits} ${forwarded}`)),
+    ...networks.flatMap(({ shared, prefixes }) =>
+      shared === undefined
+        ? []
+        : ofFamily(prefixes).map((prefix) =>
+            rule(`-d ${prefix} -o ${shared.link} ${forwarded}`, 'SNAT', ` --to-source ${shared.source}`),
+          ),
+    ),
     ...ipsWith('gateway').map((ip) => masked(`-d ${ip}/${bits} ${forwarded}`)),
     ...networks.flatMap(({ tunnels = [], prefixes, reaches = [] }) =>
       tunnels.flatMap((tunnel) => [

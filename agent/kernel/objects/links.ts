@@ -22,6 +22,7 @@ import { bridge } from './bridge.js';
 import { StepRefused, type LinkCodec, type LinkContext } from './codec.js';
 import { BRPORT_MODE, IFLA, ifinfo, INFO } from './link-messages.js';
 import { loopback } from './loopback.js';
+import { ipip } from './ipip.js';
 import { peer } from './peer.js';
 import type { BridgeVlanEntry, KernelLink } from './readings.js';
 import { tun } from './tun.js';
@@ -34,6 +35,7 @@ const CODECS: { readonly [T in LinkType]: LinkCodec<LinkOf<T>> } = {
   vxlan,
   wireguard,
   tun,
+  ipip,
   bridge,
   vlan,
   veth,

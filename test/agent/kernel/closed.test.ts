@@ -381,3 +381,16 @@ test('what another program’s bridge forwards is that program’s business', (t
     [],
   );
 });
+
+test('IP in IP: what does not let it in is named with the command that does', (t) => {
+  const [network] = DESIRED.networks;
+  if (network === undefined) return t.fail();
+  const desired = { ...DESIRED, networks: [{ ...network, shared: { link: 'wfipip', source: '10.1.1.0' } }] };
+  const found = (rules: readonly string[]): string[] =>
+    problems({ INPUT: 'DROP', FORWARD: 'ACCEPT' }, [...ARRIVES, ...WEFT, ...rules], xtables, desired);
+  t.regex(
+    found([]).join(),
+    /IP in IP \(protocol 4\), at which tunnels arrive.*iptables -I INPUT .*-p ipencap/,
+  );
+  t.deepEqual(found(['INPUT -p ipencap -j ACCEPT']), []);
+});
