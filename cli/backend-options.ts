@@ -17,7 +17,7 @@ export function addBackendOptions(command: Command): Command {
         .argParser(backend),
     )
     .option('--encrypted', `encrypt what hosts send each other: --backend ${ENCRYPTED_BACKEND}`)
-    .option('--direct-routing', 'no tunnel between hosts of one link (vxlan)')
+    .option('--direct-routing', 'no tunnel between hosts of one link (vxlan, ipip)')
     .option(
       '--backend-option <key=value>',
       'one of flannel’s words for the backend; @FILE as the value reads a file',

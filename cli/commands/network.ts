@@ -65,7 +65,7 @@ export function networkCommands(program: Command, action: Action): void {
     .option('--vni <n>', 'VXLAN network identifier (default: a free one)', integer('vni', 1, MAX_VNI))
     .option(
       '--port <udp>',
-      'UDP port of the tunnel (default: 8472, and with wireguard a free one)',
+      'UDP port of the tunnel (default: 8472, and with wireguard and udp a free one)',
       integer('port', 1, 65535),
     )
     .option(
