@@ -5,17 +5,16 @@ import { addressOf } from './calls.js';
 /** How many datagrams one call carries. */
 export const BATCH = 64;
 /**
- * Bytes of a packet. The kernel puts fragments together, so a datagram may be larger than any link's MTU; one that is larger
- * than this is dropped. No multiple of a page: packets would displace each other from the processor's cache.
+ * Bytes of a packet: as many as any has, whatever the links' MTU; the kernel gives pages to those that are used. No multiple of a
+ * page: packets would displace each other from the processor's cache.
  */
-export const SLOT = 9_280;
+export const SLOT = 65_600;
 
 const MESSAGE = 64;
 const IOVEC = 16;
 const NAME = 16;
 /** Offsets in a struct mmsghdr. */
-const AT = { name: 0, nameLength: 8, iovec: 16, iovecs: 24, flags: 48, length: 56 } as const;
-const MSG_TRUNC = 0x20;
+const AT = { name: 0, nameLength: 8, iovec: 16, iovecs: 24, length: 56 } as const;
 
 export class Batch {
   readonly bytes = Buffer.alloc(BATCH * SLOT);
@@ -58,10 +57,9 @@ export class Batch {
     this.#lengths[i * 4 + 2] = length;
   }
 
-  /** Bytes that were received; undefined: it was too large. */
-  received(i: number): number | undefined {
-    const flags = this.#words[(i * MESSAGE + AT.flags) / 4] ?? 0;
-    return (flags & MSG_TRUNC) === 0 ? this.#words[(i * MESSAGE + AT.length) / 4] : undefined;
+  /** Bytes that were received. */
+  received(i: number): number {
+    return this.#words[(i * MESSAGE + AT.length) / 4] ?? 0;
   }
 
   /** The IPv4 address at the other end, as a number. */

@@ -7,7 +7,7 @@ export const DROP_REASONS = [
   'foreign',
   /** No peer has its destination. */
   'unreachable',
-  /** It is no IPv4 packet, or a too large one. */
+  /** It is no IPv4 packet. */
   'malformed',
   /** The kernel refused it. */
   'refused',

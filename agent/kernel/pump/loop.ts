@@ -117,7 +117,7 @@ function receiveAll({ tun, socket, prefixes, counters }: Pump, batch: Batch): nu
   for (let i = 0; i < count; i++) {
     const at = i * SLOT;
     const length = batch.received(i);
-    if (length === undefined || !isIpv4(bytes, at, length)) dropped.malformed++;
+    if (!isIpv4(bytes, at, length)) dropped.malformed++;
     else if (prefixes.peerOf(bytes.readUInt32BE(at + SOURCE)) !== batch.peer(i)) dropped.foreign++;
     else if (write(tun, batch.address(i), length) < 0) dropped.refused++;
     else counters.received++;
