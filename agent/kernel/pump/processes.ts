@@ -14,6 +14,8 @@ interface Running {
   pid: number;
   /** Clock ticks from the boot to its start (proc_pid_stat(5)): a later process may have the pid. */
   startedAt: string;
+  /** The same in milliseconds since the epoch. */
+  at: number;
   /** Of the link that it has. */
   index: number;
   local: string;
@@ -24,7 +26,7 @@ interface Running {
 export interface Pumps {
   /** Every pump that runs. */
   list(): { object: PumpObject; index: number }[];
-  /** In place of the one that the link has. @returns why the one before it ended by itself; undefined: it did not */
+  /** In place of the one that the link has. @returns why the one before it ended as soon as it had begun; undefined: it did not */
   start(pump: PumpObject, index: number): string | undefined;
   stop(link: string): void;
   isRunning(link: string): boolean;
@@ -41,7 +43,10 @@ export const NO_PUMPS: Pumps = {
   counters: () => new Map(),
 };
 
-/** @throws nothing where it has ended already */
+/** One that ends within so many milliseconds of its start will do so again. */
+const SOON_MS = 15_000;
+
+/** Where it has ended already, nothing happens. */
 export function endPump(pid: number): void {
   try {
     process.kill(pid, 'SIGTERM');
@@ -75,8 +80,8 @@ export class PumpProcesses implements Pumps {
   start({ link, local, port }: PumpObject, index: number): string | undefined {
     mkdirSync(this.folder, { recursive: true, mode: 0o700 });
     const before = this.#running(link);
-    const ended =
-      before === undefined && this.#record(link) !== undefined ? this.#lastWords(link) : undefined;
+    const gone = before === undefined ? this.#record(link) : undefined;
+    const ended = gone !== undefined && Date.now() - gone.at < SOON_MS ? this.#lastWords(link) : undefined;
     const log = openSync(this.#path(link, 'log'), 'w', 0o600);
     const args = [link, local, String(port), this.#path(link, 'counters')];
     const child = spawn(
@@ -98,6 +103,7 @@ export class PumpProcesses implements Pumps {
     const running: Running = {
       pid,
       startedAt: startOf(pid) ?? '',
+      at: Date.now(),
       index,
       local,
       port,
