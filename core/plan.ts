@@ -138,7 +138,7 @@ function planLink(
     if (other !== undefined) {
       return inTheWay(
         `link ${other.name}, which weft did not make, ${other.why}`,
-        `If nothing uses it any more (a flanneld that was stopped leaves its link), delete it: ip link delete ${other.name}. Else give one of the two another VNI or port. weft takes the place within 10 seconds.`,
+        `If nothing uses it any more (a flanneld that was stopped leaves its link), delete it: ip link delete ${other.name}. Else ${other.otherwise}. weft takes the place within 10 seconds.`,
       );
     }
     return { steps: [{ do: 'create-link', link }], remade: true };
@@ -162,12 +162,15 @@ function planLink(
 }
 
 /** The unowned link that keeps the kernel from making this one. One of weft's under another name is deleted by this plan. */
-function excluding(link: LinkObject, actual: Actual): { name: string; why: string } | undefined {
+function excluding(
+  link: LinkObject,
+  actual: Actual,
+): { name: string; why: string; otherwise: string } | undefined {
   const kind = linkKindOf(link);
   for (const { object, owned } of actual.objects.values()) {
     if (owned || object.kind !== 'link' || object.type !== link.type) continue;
     const why = kind.excludedBy?.(link, object);
-    if (why !== undefined) return { name: object.name, why };
+    if (why !== undefined) return { name: object.name, ...why };
   }
   return undefined;
 }

@@ -23,7 +23,10 @@ export const ipip: LinkKind<IpipLink> = {
   // ip_tunnel_find (net/ipv4/ip_tunnel.c).
   excludedBy: (wanted, other) =>
     wanted.local === other.local && wanted.remote === other.remote
-      ? `is the tunnel for IP in IP of ${wanted.local} with any peer, too`
+      ? {
+          why: `is the tunnel for IP in IP of ${wanted.local} with any peer`,
+          otherwise: 'move the networks to another backend (weft network update NAME --backend vxlan)',
+        }
       : undefined,
   guards: guardsItself,
 };

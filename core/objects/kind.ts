@@ -70,8 +70,11 @@ export interface ItemKind<O> extends ObjectKind<O> {
 export interface LinkKind<L> extends ObjectKind<L> {
   /** Whether the kernel cannot change the link into the desired one of this type, so that it must be recreated. */
   remade(current: L, wanted: L): boolean;
-  /** Why the kernel makes no such link while `other`, of the same type, is there; undefined: it makes both. */
-  excludedBy?(wanted: L, other: L): string | undefined;
+  /**
+   * Why the kernel makes no such link while `other`, of the same type, is there, and what helps where the other one stays;
+   * undefined: it makes both.
+   */
+  excludedBy?(wanted: L, other: L): { why: string; otherwise: string } | undefined;
   /** It exists in every namespace: it is brought up, and otherwise left alone. */
   builtin?: true;
 }

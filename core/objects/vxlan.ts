@@ -29,7 +29,10 @@ export const vxlan: LinkKind<VxlanLink> = {
   // vxlan_vni_in_use (drivers/net/vxlan/vxlan_core.c).
   excludedBy: (wanted, other) =>
     wanted.vni === other.vni && wanted.port === other.port && isV6(wanted) === isV6(other)
-      ? `has VNI ${wanted.vni} on UDP port ${wanted.port}`
+      ? {
+          why: `has VNI ${wanted.vni} on UDP port ${wanted.port}`,
+          otherwise: 'give one of the two another VNI or port',
+        }
       : undefined,
   guards: guardsItself,
 };

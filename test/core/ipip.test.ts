@@ -100,3 +100,25 @@ test('ipip: no IPv6, no internal network, no port', (t) => {
   t.throws(create({ internal: true }), { message: /all of a node's ipip networks share/ });
   t.throws(create({ port: 5000 }), { message: /the backend ipip has none/ });
 });
+
+test('ipip: another program’s device for the same address is in the way, one to a single peer is not', (t) => {
+  const conflicts = (remote?: string) => {
+    const other: KernelObject = {
+      ...{ kind: 'link', type: 'ipip', name: 'flannel.ipip', alias: '', mtu: 1480, local: '192.0.2.1' },
+      ...(remote !== undefined && { remote }),
+    };
+    const actual = {
+      ...assume([]),
+      objects: new Map([[objectKey(other), { object: other, owned: false }]]),
+      unownedLinks: new Set(['flannel.ipip']),
+    };
+    return plan(actual, compileNetwork(membershipOf(one)), { prune: true }).conflicts;
+  };
+  const [conflict] = conflicts();
+  t.regex(
+    conflict?.why ?? '',
+    /flannel\.ipip, which weft did not make, is the tunnel for IP in IP of 192\.0\.2\.1/,
+  );
+  t.regex(conflict?.fix ?? '', /ip link delete flannel\.ipip\. Else move the networks to another backend/);
+  t.deepEqual(conflicts('198.51.100.9'), []);
+});
