@@ -96,7 +96,7 @@ function probeTun(): string {
     createTun('wfprobetun');
     return '';
   } catch (error) {
-    return `the kernel has no TUN devices (CONFIG_TUN, module tun), or /dev/net/tun is kept from the agent: ${messageOf(error)}`;
+    return `the kernel has no TUN devices (CONFIG_TUN, module tun), or /dev/net/tun is kept from the agent, which looks at its start: ${messageOf(error)}`;
   }
 }
 

@@ -11,6 +11,7 @@ import { messageOf } from '../../core/errors.js';
 import { bare, Cluster, ETCD } from '../lab/cluster.js';
 import { exec } from '../lab/exec.js';
 import { CHECKOUT, type Host, type Namespace } from '../lab/lab.js';
+import { linkKinds, type LinkKind } from '../lab/link-kinds.js';
 import { sweep } from '../lab/runs.js';
 import { ping } from '../lab/traffic.js';
 import { until } from '../lab/wait.js';
@@ -46,6 +47,7 @@ const BY_HAND = 'routes by ip';
 interface Backend {
   name: string;
   config: object;
+  needs?: LinkKind;
   mostLatencyMs?: number;
 }
 
@@ -53,7 +55,8 @@ const BACKENDS: readonly Backend[] = [
   { name: 'vxlan', config: { Type: 'vxlan', VNI: 4100 } },
   { name: 'vxlan, direct', config: { Type: 'vxlan', VNI: 4101, DirectRouting: true } },
   { name: 'host-gw', config: { Type: 'host-gw' } },
-  { name: 'wireguard', config: { Type: 'wireguard' } },
+  { name: 'wireguard', config: { Type: 'wireguard' }, needs: 'wireguard' },
+  { name: 'ipip', config: { Type: 'ipip' }, needs: 'ipip' },
   { name: 'udp', config: { Type: 'udp' }, mostLatencyMs: 0.35 },
 ];
 
@@ -82,13 +85,14 @@ async function main(): Promise<number> {
 
 /** Those that the machine's kernel has. */
 async function servedBackends(): Promise<Backend[]> {
-  const script = 'ip link add weft-bench type wireguard && ip link del weft-bench';
-  const { code } = await exec(['unshare', '--net', 'sh', '-c', script]);
-  if (code !== 0) console.log('  wireguard is not measured: the kernel has none');
+  const kinds = await linkKinds((argv) => exec(['unshare', '--net', ...argv]));
   const wanted = process.env['WEFT_BENCH_BACKENDS']?.split(',');
-  return BACKENDS.filter(
-    ({ name }) => (name !== 'wireguard' || code === 0) && wanted?.includes(name) !== false,
-  );
+  return BACKENDS.filter(({ name, needs }) => {
+    if (wanted?.includes(name) === false) return false;
+    const isServed = needs === undefined || kinds.includes(needs);
+    if (!isServed) console.log(`  ${name} is not measured: the kernel has none`);
+    return isServed;
+  });
 }
 
 async function makePaths(cluster: Cluster, backends: readonly Backend[]): Promise<Path[]> {

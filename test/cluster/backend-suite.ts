@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
 import { exec } from '../lab/exec.js';
+import { linkKinds } from '../lab/link-kinds.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT } from '../lab/lab.js';
 import { dig } from '../lab/names.js';
@@ -24,6 +25,8 @@ interface Backend {
   flags: readonly string[];
   /** Another one and itself, as a move has them. */
   moves: readonly (readonly string[])[];
+  /** The kind of link that not every kernel has. */
+  needs?: 'wireguard' | 'ipip';
   /** More of its second network: ports and VNIs differ, or are shared by what tells them apart. */
   second?: readonly string[];
   /** Absent: both. */
@@ -43,15 +46,27 @@ const DIRECT = [...VXLAN, '--direct-routing'];
 const PLAIN_ROUTES = ['--backend', 'host-gw'];
 const WIREGUARD = ['--backend', 'wireguard'];
 const UDP = ['--backend', 'udp'];
+const IPIP = ['--backend', 'ipip'];
 
 const BACKENDS: readonly Backend[] = [
   { name: 'vx', flags: VXLAN, moves: [PLAIN_ROUTES, VXLAN], second: ['--port', '4789'], mtu: 1430 },
   { name: 'near', flags: DIRECT, moves: [PLAIN_ROUTES, DIRECT], mtu: 1430, internal: PLAIN },
   { name: 'gw', flags: PLAIN_ROUTES, moves: [VXLAN, PLAIN_ROUTES], mtu: 1500, internal: PLAIN },
-  { name: 'wg', flags: ['--encrypted'], moves: [VXLAN, WIREGUARD], mtu: 1420, routed: /encrypted/ },
+  {
+    name: 'wg',
+    flags: ['--encrypted'],
+    needs: 'wireguard',
+    moves: [VXLAN, WIREGUARD],
+    mtu: 1420,
+    routed: /encrypted/,
+  },
   {
     ...{ name: 'ud', flags: UDP, moves: [VXLAN, UDP], families: [4], mtu: 1472 },
     routed: /has the backend udp/,
+  },
+  {
+    ...{ name: 'ip', flags: IPIP, needs: 'ipip', moves: [VXLAN, IPIP], families: [4], mtu: 1480 },
+    internal: /ipip networks share/,
   },
 ];
 
@@ -106,9 +121,10 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     lab = await Cluster.create(HOSTS.length, { ipv4 });
     await lab.startController();
     await lab.startAgents(HOSTS);
-    const { code } = await exec(lab.place('outside').inside(['ip', 'link', 'add', 'type', 'wireguard']));
+    const kinds = await linkKinds((argv) => exec(lab.place('outside').inside(argv)));
     const served = BACKENDS.filter(
-      (backend) => (backend.name !== 'wg' || code === 0) && familiesOf(backend).length > 0,
+      (backend) =>
+        (backend.needs === undefined || kinds.includes(backend.needs)) && familiesOf(backend).length > 0,
     );
     sites = await Promise.all(
       served.map(async (backend, i): Promise<Site> => {
@@ -357,7 +373,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     const state = async (): Promise<string> => {
       const lines = await lab.sh(
         'h1',
-        `ip -o link | grep -oE 'wf(vx|wg|ud)[^:@]*'; ip route show proto 119 table all; ip -6 route show proto 119;
+        `ip -o link | grep -oE 'wf(vx|wg|ud|ipip)[^:@]*'; ip route show proto 119 table all; ip -6 route show proto 119;
          for d in $(ip -o link | grep -oE 'wfvx[^:@]*'); do bridge fdb show dev $d; ip neigh show dev $d; ip -6 neigh show dev $d; done`,
       );
       return lines
@@ -377,7 +393,10 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     );
     await repaired();
     await each(reachable);
-    await lab.sh('h1', "for d in $(ip -o link | grep -oE 'wf(vx|wg|ud)[^:@]*'); do ip link del $d; done");
+    await lab.sh(
+      'h1',
+      "for d in $(ip -o link | grep -oE 'wf(vx|wg|ud|ipip)[^:@]*'); do ip link del $d; done",
+    );
     await repaired();
     await each(reachable);
     await lab.until('no problem is left', async () => {

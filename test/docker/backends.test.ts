@@ -3,6 +3,7 @@ import test from 'ava';
 
 import { RESOLVER_IP } from '../../core/link-names.js';
 import { exec } from '../lab/exec.js';
+import { linkKinds, type LinkKind } from '../lab/link-kinds.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { connection, CREATE, DockerCluster, refused, start } from './cluster.js';
 
@@ -12,19 +13,23 @@ const BACKENDS = [
   { name: 'gw', options: ['-o', 'weft.backend=host-gw'], mtu: 1500 },
   { name: 'wg', options: ['-o', 'encrypted'], mtu: 1440 },
   { name: 'ud', options: ['-o', 'weft.backend=udp'], mtu: 1472 },
+  { name: 'ip', options: ['-o', 'weft.backend=ipip'], mtu: 1480 },
 ] as const;
 
 let lab: DockerCluster;
-let hasWireguard = false;
-const sites = (): (typeof BACKENDS)[number][] => BACKENDS.filter(({ name }) => name !== 'wg' || hasWireguard);
+let kinds: readonly LinkKind[] = [];
+/** What not every kernel has. */
+const NEEDS: Readonly<Record<string, LinkKind>> = { wg: 'wireguard', ip: 'ipip' };
+const sites = (): (typeof BACKENDS)[number][] =>
+  BACKENDS.filter(({ name }) => {
+    const need = NEEDS[name];
+    return need === undefined || kinds.includes(need);
+  });
 
 /** On each network a container of h1, and one of h2 that publishes a port and echoes on it. */
 async function setUp(): Promise<void> {
   lab = await DockerCluster.up();
-  const { code } = await exec(
-    lab.cluster.place('outside').inside(['ip', 'link', 'add', 'type', 'wireguard']),
-  );
-  hasWireguard = code === 0;
+  kinds = await linkKinds((argv) => exec(lab.cluster.place('outside').inside(argv)));
   for (const [i, { name, options }] of sites().entries()) {
     await lab.createOnBoth('--subnet', `10.${30 + i}.0.0/16`, ...options, name);
     await Promise.all([

@@ -18,6 +18,8 @@ let machines: Machines;
 
 async function setUp(): Promise<void> {
   machines = await Machines.boot({ count: 2, segments: ['trunk', 'lan'] });
+  // Before the agents, which look at the kernel once.
+  await Promise.all([1, 2].map((number) => machines.host(number).sh('modprobe tun')));
   await Promise.all([
     machines.startController(),
     machines.startAgent(machines.host(1)),

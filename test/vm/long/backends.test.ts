@@ -28,7 +28,7 @@ const TIMEOUT_MS = 100_000;
 /** What an engine needs of the kernel. */
 const PREPARE = `
   mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup /sys/fs/cgroup
-  for module in br_netfilter xt_conntrack xt_addrtype xt_MASQUERADE iptable_nat ip6table_nat; do modprobe $module; done; true`;
+  for module in tun br_netfilter xt_conntrack xt_addrtype xt_MASQUERADE iptable_nat ip6table_nat; do modprobe $module; done; true`;
 
 let machines: Machines;
 
