@@ -168,6 +168,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           "containers do not speak to the nodes' tunnels",
         ),
         inIpRule('iifname @links', ''),
+        inIpRule('ip saddr @overlay4', ''),
         ...STRANGERS_RULES,
         SHARED_RULE,
         ...([4, 6] as const).flatMap((family) => [
