@@ -15,6 +15,9 @@ interface StatusJson {
   problems: unknown[];
 }
 
+/** Says one word to everybody. */
+const SERVER = `require('net').createServer((s) => s.on('error', () => {}).end('hello')).listen(80, () => console.log('ready'))`;
+
 const NETWORKS = [
   ['ip-a', '10.130.0.0/16', '--backend', 'ipip'],
   ['ip-b', '10.131.0.0/16', '--backend', 'ipip'],
@@ -64,9 +67,8 @@ export function ipipTests(test: TestFn, machines: () => Machines): void {
     t.false(await one.reaches('a1', bare(a[1].ip)), 'nor the other way');
 
     // A port that every node opens leads from the first host by the tunnel, in the second network.
-    const server = await two.start('server', [
-      ...['ip', 'netns', 'exec', 'b1', 'sh', '-c', 'while :; do echo hello | nc -l -p 80; done'],
-    ]);
+    const server = await two.start('server', ['ip', 'netns', 'exec', 'b1', 'node', '-e', SERVER]);
+    await until('the server listens', () => Promise.resolve(server.log().includes('ready')));
     await two.json('port', 'publish', 'b1', '8091:80', '--everywhere', '--network', 'ip-b');
     await until('the port of the first host leads to it', async () => {
       const { stdout } = await two.try(`echo | nc -w 3 ${one.ip} 8091`);
