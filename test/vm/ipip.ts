@@ -68,7 +68,7 @@ export function ipipTests(test: TestFn, machines: () => Machines): void {
 
     // A port that every node opens leads from the first host by the tunnel, in the second network.
     const server = await two.start('server', ['ip', 'netns', 'exec', 'b1', 'node', '-e', SERVER]);
-    await until('the server listens', () => Promise.resolve(server.log().includes('ready')));
+    await until('the server listens', () => Promise.resolve(/^ready$/m.test(server.log())));
     await two.json('port', 'publish', 'b1', '8091:80', '--everywhere', '--network', 'ip-b');
     await until('the port of the first host leads to it', async () => {
       const { stdout } = await two.try(`echo | nc -w 3 ${one.ip} 8091`);
