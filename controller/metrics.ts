@@ -1,7 +1,8 @@
 // Prometheus metrics of a controller (https://prometheus.io/docs/practices/naming/).
 import { ServerInterceptingCall, status, type ServerInterceptor } from '@grpc/grpc-js';
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry as PromRegistry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry as PromRegistry } from 'prom-client';
 
+import { collectProcessMetrics } from '../daemon/process-metrics.js';
 import type { Store } from '../store/store.js';
 import type { EmbeddedEtcd } from './embedded-etcd.js';
 import type { Registry } from './registry.js';
@@ -27,7 +28,7 @@ export function controllerMetrics(options: {
   const { version, store, nodes, sessions, etcd, isLeader, certificateExpires } = options;
   const registry = new PromRegistry();
   const registers = [registry];
-  collectDefaultMetrics({ register: registry });
+  collectProcessMetrics(registry);
 
   const gauge = (name: string, help: string, read: () => number): void => {
     const made: Gauge = new Gauge({ name, help, registers, collect: () => made.set(read()) });

@@ -1,7 +1,9 @@
 // Metrics of the agent, for Prometheus.
 //
 // Names follow Prometheus' habits: base units, _total for counters.
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+import { collectProcessMetrics } from '../../daemon/process-metrics.js';
 
 export interface AgentMetrics {
   registry: Registry;
@@ -31,7 +33,7 @@ export interface AgentMetrics {
 export function agentMetrics(): AgentMetrics {
   const registry = new Registry();
   const registers = [registry];
-  collectDefaultMetrics({ register: registry });
+  collectProcessMetrics(registry);
   return {
     registry,
     steps: new Counter({
