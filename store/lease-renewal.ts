@@ -40,13 +40,14 @@ export async function renewLease(
 }
 
 async function tryRenew(
-  { client, keys }: Context,
+  context: Context,
   lease: StoredLease,
   key: string,
   etcdLease: string,
 ): Promise<StoredLease | undefined> {
+  const { client, keys } = context;
   const kv = await read(client, key);
-  const there = kv && readKey(keys, kv);
+  const there = kv && readKey(context, kv);
   if (there !== undefined && !isSame(there.lease, lease)) {
     throw failedPrecondition(
       `network ${lease.network}: subnet ${lease.subnet.toString()} has been taken by ${ownerOf(there.lease)}`,
@@ -70,10 +71,11 @@ async function tryRenew(
   return renewed;
 }
 
-export async function releaseLease({ client, keys }: Context, lease: Lease): Promise<void> {
+export async function releaseLease(context: Context, lease: Lease): Promise<void> {
+  const { client, keys } = context;
   const key = keys.lease(lease.network, lease.subnet, lease.subnet6);
   const kv = await read(client, key);
-  const there = kv && readKey(keys, kv);
+  const there = kv && readKey(context, kv);
   // A reservation is the operator's decision; it stays when this node leaves.
   if (there === undefined || there.etcdLease === '0' || !isSame(there.lease, lease)) return;
   const { succeeded } = await client.txn({

@@ -3,7 +3,7 @@
 // Always: a lost race is tried again, a reservation stays one, and no two nodes get one subnet. lease-renewal.ts keeps them.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { IKeyValue } from 'etcd3';
+import type { IKeyValue, IRequestOp, IResponseOp } from 'etcd3';
 
 import { withoutFamily } from '../core/backends/index.js';
 import { backendTypeOf } from '../core/drivers/index.js';
@@ -65,21 +65,27 @@ export async function acquireLease(
   const { client } = context;
   const began = performance.now();
   const giveUp = began + PATIENCE;
+  // At once: etcd answers a grant only when it is on its disk.
+  const listed = listLeases(context, request.network.name);
+  listed.catch(() => undefined);
   const etcdLease = await client.grant(request.ttlSeconds);
   let taken: StoredLease | undefined;
   try {
+    let there = await listed;
     while (performance.now() < giveUp) {
       signal?.throwIfAborted();
-      const there = await listLeases(context, request.network.name);
       if (await isFormerLife(context, request, there, performance.now() - began)) {
         await sleep(FORMER_LIFE_LOOK, undefined, { signal });
+        there = await listLeases(context, request.network.name);
         continue;
       }
-      taken = await takeOne(context, request, there, etcdLease).catch((error: unknown) => {
+      const outcome = await takeOne(context, request, there, etcdLease).catch(async (error: unknown) => {
         if (!isDenied(error) || performance.now() - began > ADMITTED_WITHIN) throw error;
-        return sleep(ADMITTED_LOOK, undefined, { signal });
+        await sleep(ADMITTED_LOOK, undefined, { signal });
+        return lost(context, request);
       });
-      if (taken !== undefined) return taken;
+      if ('taken' in outcome) return (taken = outcome.taken);
+      there = outcome.there;
     }
   } finally {
     if (taken?.etcdLease !== etcdLease) client.revoke(etcdLease);
@@ -90,14 +96,29 @@ export async function acquireLease(
   );
 }
 
-/** @throws WeftError NOT_FOUND if the network does not exist */
-async function listLeases({ client, keys }: Context, network: string): Promise<LeaseKey[]> {
-  const { responses } = await client.txn({
-    success: [get(keys.config(network)), getAll(keys.subnets(network))],
-  });
+/** The lease that was taken; or the leases as they are now, where they have changed since they were listed. */
+type Outcome = { taken: StoredLease } | { there: LeaseKey[] };
+
+const listing = ({ keys }: Context, network: string): IRequestOp[] => [
+  get(keys.config(network)),
+  getAll(keys.subnets(network)),
+];
+
+/** What listing() has read. @throws WeftError NOT_FOUND if the network does not exist */
+function leasesIn(context: Context, network: string, responses: readonly IResponseOp[]): LeaseKey[] {
   if (keyAt(responses, 0) === undefined) throw gone(network);
-  return rangeAt(responses, 1).flatMap((kv) => readKey(keys, kv) ?? []);
+  return rangeAt(responses, 1).flatMap((kv) => readKey(context, kv) ?? []);
 }
+
+/** @throws WeftError NOT_FOUND if the network does not exist */
+async function listLeases(context: Context, network: string): Promise<LeaseKey[]> {
+  const { responses } = await context.client.txn({ success: listing(context, network) });
+  return leasesIn(context, network, responses);
+}
+
+const lost = async (context: Context, { network }: LeaseRequest): Promise<Outcome> => ({
+  there: await listLeases(context, network.name),
+});
 
 export const gone = (network: string): Error =>
   notFound(
@@ -105,11 +126,14 @@ export const gone = (network: string): Error =>
     'It was removed; create it again with weft network create.',
   );
 
-export function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefined {
+export function readKey({ keys, replica }: Context, kv: IKeyValue): LeaseKey | undefined {
   const key = kv.key.toString();
   const parsed = keys.parse(key);
   if (parsed.kind !== 'lease') return undefined;
-  const lease = ifReadable(() => decodeLease(parsed, kv.value.toString(), kv.lease));
+  const text = kv.value.toString();
+  // Thousands of leases are read while a node joins, and the view has most of them.
+  const known = replica.record(key, text, kv.lease);
+  const lease = known?.kind === 'lease' ? known.value : ifReadable(() => decodeLease(parsed, text, kv.lease));
   return {
     key,
     subnet: parsed.subnet,
@@ -121,16 +145,15 @@ export function readKey(keys: Context['keys'], kv: IKeyValue): LeaseKey | undefi
 }
 
 /**
- * Takes a subnet that the leases of a network leave to this node. Returns undefined if the leases have changed since they
- * were listed, by a race or by a deletion here; the caller lists them again. No decision is made by an old list, since the
- * node would take a second subnet beside its own.
+ * Takes a subnet that the leases of a network leave to this node. They may have changed since they were listed, by a race or by
+ * a deletion here. No decision is made by an old list, since the node would take a second subnet beside its own.
  */
 async function takeOne(
   context: Context,
   request: LeaseRequest,
   there: readonly LeaseKey[],
   etcdLease: string,
-): Promise<StoredLease | undefined> {
+): Promise<Outcome> {
   const own = ownLeases(request, there);
   for (const { key, lease } of own) {
     await checkOwner(context, request, lease);
@@ -152,7 +175,7 @@ async function takeOne(
 
 /**
  * Keeps a lease that is this node's already. One that no longer fits the network is deleted, as flannel does; a reservation,
- * which was written by hand, is left. Returns undefined if there is none to keep, or a race was lost.
+ * which was written by hand, is left.
  */
 async function takeOwn(
   context: Context,
@@ -160,7 +183,7 @@ async function takeOwn(
   there: readonly LeaseKey[],
   { usable, stale }: OwnChoice,
   etcdLease: string,
-): Promise<StoredLease | undefined> {
+): Promise<Outcome> {
   const { client, keys } = context;
   checkWanted(request, usable?.lease);
   const under = usable?.lease.reservation === true ? '0' : etcdLease;
@@ -183,12 +206,12 @@ async function takeOwn(
       ...(target !== undefined && taken ? [put(target, encodeLease(taken), under)] : []),
     ],
   });
-  if (!succeeded) return undefined;
+  if (!succeeded) return lost(context, request);
   for (const { key, lease } of [...stale, ...(usable ? [usable] : [])]) {
     // Only weft has an etcd lease for each key alone; revoking another program's could delete more.
     if (lease.instance !== undefined) client.revoke(key.etcdLease);
   }
-  return taken;
+  return taken === undefined ? lost(context, request) : { taken };
 }
 
 /** Whether a subnet of this node's address is a living other node's, which may end its life soon. @param waited milliseconds */
@@ -248,13 +271,13 @@ async function checkOwner(context: Context, request: LeaseRequest, lease: Stored
   );
 }
 
-/** Takes a free subnet. Returns undefined if another node was faster. */
+/** Takes a free subnet, unless another node is faster. */
 async function takeNew(
   context: Context,
   request: LeaseRequest,
   there: readonly LeaseKey[],
   etcdLease: string,
-): Promise<StoredLease | undefined> {
+): Promise<Outcome> {
   const { client, keys } = context;
   const { network } = request;
   const chosen = chooseSubnets(request, there);
@@ -267,20 +290,19 @@ async function takeNew(
       put(key, encodeLease(lease), etcdLease),
       { request_range: { ...rangeOf(keys.subnets(network.name)), keys_only: true } },
     ],
-    failure: [get(keys.config(network.name))],
+    // Where many nodes start at once, most lose a race or two: the next try costs no other question.
+    failure: listing(context, network.name),
   });
-  if (!succeeded) {
-    if (keyAt(responses, 0) === undefined) throw gone(network.name);
-    return undefined;
-  }
+  if (!succeeded) return { there: leasesIn(context, network.name, responses) };
   // The comparison guards this very key. Another key can overlap it: one of another length, or one with the same IPv6
   // half. Transactions are serialized, so of two that overlap the later one sees the earlier.
-  const others = rangeAt(responses, 1).flatMap((kv) =>
-    kv.key.toString() === key ? [] : (readKey(keys, kv) ?? []),
-  );
-  if (!others.some((other) => subnetsOverlap(other, chosen))) return lease;
+  const overlaps = rangeAt(responses, 1).some((kv) => {
+    const other = keys.parse(kv.key.toString());
+    return other.kind === 'lease' && kv.key.toString() !== key && subnetsOverlap(other, chosen);
+  });
+  if (!overlaps) return { taken: lease };
   await client.txn({ success: [remove(key)] });
-  return undefined;
+  return lost(context, request);
 }
 
 function exhausted({ network, wanted, avoid = [] }: LeaseRequest, there: readonly LeaseKey[]): Error {
@@ -303,13 +325,13 @@ function exhausted({ network, wanted, avoid = [] }: LeaseRequest, there: readonl
 const startOf = ({ now }: Context, { previous, since }: LeaseRequest, { subnet }: Subnets): string =>
   previous?.subnet.equals(subnet) === true && since !== undefined ? since : now().toISOString();
 
-/** Reclaims the previous subnet from the holder that must yield it. Returns undefined if a race was lost. */
+/** Reclaims the previous subnet from the holder that must yield it. */
 async function reclaim(
   context: Context,
   request: LeaseRequest,
   held: Yielding,
   etcdLease: string,
-): Promise<StoredLease | undefined> {
+): Promise<Outcome> {
   const { client, keys, log } = context;
   const { network } = request;
   const { subnets, since } = held;
@@ -322,14 +344,14 @@ async function reclaim(
       put(key, encodeLease(lease), etcdLease),
     ],
   });
-  if (!succeeded) return undefined;
+  if (!succeeded) return lost(context, request);
   client.revoke(held.key.etcdLease);
   log.warn('a subnet in use was reclaimed', {
     network: network.name,
     subnet: subnets.subnet.toString(),
     from: ownerOf(held.lease),
   });
-  return lease;
+  return { taken: lease };
 }
 
 function leaseOf(

@@ -99,6 +99,13 @@ export class Replica implements Following {
     return entry && { value: entry.text, modRevision: Number(entry.modRevision) };
   }
 
+  /** The record of a key, where this is how the view has it. */
+  record(key: string, text: string, etcdLease: string): StoreRecord | undefined {
+    const entry = this.#entries.get(key);
+    const isSame = entry?.text === text && entry.etcdLease === etcdLease && entry.bad === undefined;
+    return isSame ? entry.record : undefined;
+  }
+
   /** The keys outside the view that begin with `start`, with their values. */
   *plainBelow(start: string): Generator<[key: string, value: string]> {
     for (const [key, { text }] of this.#entries) if (key.startsWith(start)) yield [key, text];
