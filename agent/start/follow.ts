@@ -14,6 +14,9 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   const { memberships, reconciler, overlaps, peers } = parts;
   // First: the firewall goes by these routes, too.
   await overlaps.look.start();
+  // Before the first list is handled: the others wait for this node's subnet.
+  for (const name of new Set([...settings.join, ...settings.subnetOnly]))
+    void joinWhenThere(name, { memberships, store, problems, log, signal: shutdown.signal });
   const follower = new StoreFollower(
     {
       ...opened,
@@ -34,9 +37,6 @@ export async function follow(opened: Opened, parts: Parts, announcement: Announc
   shutdown.add('the round-trip samples', () => peers.stop());
   const renewed = opened.identity?.follow(problems, shutdown.signal);
   shutdown.add('the certificate', async () => await renewed);
-  for (const name of new Set([...settings.join, ...settings.subnetOnly]))
-    void joinWhenThere(name, { memberships, store, problems, log, signal: shutdown.signal });
-
   await underlay.follow({
     changed: (moved) => {
       // This host no longer has the old address, and a connection from it gets no answer, not even a reset.

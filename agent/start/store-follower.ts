@@ -1,6 +1,8 @@
 // Handles the store's events one after the other, in etcd's order.
 //
 // Events are the first full list, each batch of changes, and a new connection.
+import { setImmediate as turn } from 'node:timers/promises';
+
 import { messageOf, nextOf } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Announcement, Change, Store } from '../../store/store.js';
@@ -34,6 +36,8 @@ export class StoreFollower {
   readonly #unsubscribe: (() => void)[];
   #work: Promise<void>;
   #retry: NodeJS.Timeout | undefined;
+  /** Changes whose turn has not come. */
+  #waiting: { changes: Change[]; news: Change[] } | undefined;
 
   /** @param first runs when the first full list has arrived; a failure is retried */
   constructor(
@@ -41,12 +45,15 @@ export class StoreFollower {
     private readonly first: () => Promise<void>,
   ) {
     const { store, signal } = options;
-    this.#work = store.synced(signal);
+    let isListed = store.isSynced;
+    this.#work = store.synced(signal).then(() => void (isListed = true));
     this.next('the first list', () => this.#begin());
     this.#unsubscribe = [
       store.subscribe((changes) => {
         options.memberships.note(changes);
-        if (store.isSynced) this.next('a change', () => this.#handle(changes));
+        if (!store.isSynced) return;
+        // The memberships take the first list as a whole: one by one, its leases would be compared with each other again.
+        this.#take(changes, isListed ? changes : changes.filter(({ kind }) => kind === 'removal'));
       }),
       this.#followState(),
     ];
@@ -84,10 +91,28 @@ export class StoreFollower {
     }
   }
 
-  async #handle(changes: readonly Change[]): Promise<void> {
+  /**
+   * What arrives while others are handled waits for them together: where many nodes join at once, the kernel is asked once for
+   * dozens of them. @param news what the memberships do not know yet
+   */
+  #take(changes: readonly Change[], news: readonly Change[]): void {
+    if (this.#waiting === undefined) {
+      const waiting = (this.#waiting = { changes: [] as Change[], news: [] as Change[] });
+      this.next('changes', async () => {
+        // What else has been received by now.
+        await turn();
+        this.#waiting = undefined;
+        await this.#handle(waiting.changes, waiting.news);
+      });
+    }
+    for (const change of changes) this.#waiting.changes.push(change);
+    for (const change of news) this.#waiting.news.push(change);
+  }
+
+  async #handle(changes: readonly Change[], news: readonly Change[]): Promise<void> {
     const { memberships, gateways, ports, publisher, pluginAddresses, problems, node, instance } =
       this.options;
-    await memberships.handle(changes);
+    await memberships.handle(news);
     await gateways.handle(changes);
     await ports.handle(changes);
     publisher.handle(changes);

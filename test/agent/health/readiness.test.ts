@@ -11,6 +11,7 @@ import { StoreFollower, type StoreFollowerOptions } from '../../../agent/start/s
 import { unavailable } from '../../../core/errors.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { DisplacedNodes } from '../../../store/displaced-nodes.js';
+import type { Change } from '../../../store/store.js';
 import { FakeStore } from '../../fakes/store.js';
 import { until } from '../../lab/wait.js';
 
@@ -182,4 +183,34 @@ test('while the start waits for etcd, its problem is not listed twice', (t) => {
   readiness.begins();
   problems.clear(FIRST_LIST);
   t.deepEqual(listed(), [what]);
+});
+
+test('the memberships get of the first list only its removals, and later changes together in their order', async (t) => {
+  const store = new FakeStore({ synced: false });
+  const handled: string[][] = [];
+  let release: () => void = () => undefined;
+  const memberships = {
+    handle: async (changes: readonly Change[]) => {
+      handled.push(changes.map((change) => ('name' in change ? change.name : change.kind)));
+      await new Promise<void>((resolve) => (release = resolve));
+    },
+  };
+  let first = 0;
+  const follower = follow({ store, problems: new Problems(), memberships }, () =>
+    Promise.resolve(void first++),
+  );
+  t.teardown(() => follower.stop());
+  // What is put from here on comes with the first list.
+  store.isSynced = true;
+  store.setAlive('b', 'i');
+  store.putRemoval({ kind: 'node', name: 'gone', at: new Date(0).toISOString(), forced: false });
+  store.sync();
+  await until('the first list is handled', () => handled.length === 1, SOON);
+  t.is(first, 1);
+  t.deepEqual(handled, [['removal']]);
+  for (const name of ['c', 'd', 'e']) store.setAlive(name, 'i');
+  release();
+  await until('the changes are handled', () => handled.length === 2, SOON);
+  t.deepEqual(handled[1], ['c', 'd', 'e']);
+  release();
 });
