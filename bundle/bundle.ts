@@ -1,5 +1,5 @@
 // The bundler's settings: one CommonJS file for each program, of the plain build and all libraries but koffi.
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 
@@ -48,12 +48,28 @@ export async function bundle(root: string, folder: string): Promise<Metafile> {
       js: "(function (exports, require, module, __filename, __dirname) { const __url = require('node:url').pathToFileURL(__filename).href;",
     },
     footer: { js: '})' },
-    plugins: [nativeNetlink, readyEtcdMessages, lateBuiltIns],
+    plugins: [nativeNetlink, readyEtcdMessages, lateBuiltIns, noColours],
     legalComments: 'none',
     logLevel: 'warning',
     metafile: true,
   });
+  for (const file of Object.keys(metafile.outputs))
+    if (file.endsWith('.cjs')) shareNamespaces(join(root, file));
   return metafile;
+}
+
+/**
+ * An ES module that imports a CommonJS one gets a copy of its exports from esbuild's __toESM: some twenty copies of all of
+ * node:crypto at each start. Here all importers share one.
+ */
+function shareNamespaces(path: string): void {
+  const helper = /__toESM=(\((\w+),\s*(\w+),\s*\w+\)\s*=>)/;
+  const text = readFileSync(path, 'latin1');
+  if (!helper.test(text)) throw new Error(`${path}: esbuild's __toESM is not as it was`);
+  const shared =
+    '__shared=new Map(),__toESM=($2,$3)=>{if(!$3)return __copyToESM($2);' +
+    'let it=__shared.get($2);if(!it)__shared.set($2,it=__copyToESM($2,1));return it},__copyToESM=$1';
+  writeFileSync(path, text.replace(helper, shared), 'latin1');
 }
 
 /** netlink finds its native part from its own folder, which is not the bundle's. */
@@ -118,6 +134,15 @@ const lateBuiltIns: Plugin = {
       };
     });
   },
+};
+
+/** No line of the log has colours, but logform asks the terminal for what it can show when it is loaded. */
+const noColours: Plugin = {
+  name: 'no colours',
+  setup: (to) =>
+    to.onLoad({ filter: /\/node_modules\/@colors\/colors\/safe\.js$/ }, () => ({
+      contents: 'module.exports = {};',
+    })),
 };
 
 function replaceOnce(text: string, what: string, by: string, path: string): string {
