@@ -18,19 +18,20 @@ export interface Contender {
   links: readonly string[];
 }
 
-const NETWORK = 'bench';
-
-export const WEFT_AGENT: Contender = {
+/** @param etcd flags by which it reaches etcd */
+export const weftAgent = (network: string, vni: number, etcd = ['--etcd', ETCD]): Contender => ({
   name: 'weft',
-  prefix: `/weft/networks/${NETWORK}`,
+  prefix: `/weft/networks/${network}`,
   command: (host) => [
-    ...[WEFT, 'agent', '--node', host.name, '--etcd', ETCD, '--join', NETWORK, '--underlay-iface', 'eth0'],
+    ...[WEFT, 'agent', '--node', host.name, ...etcd, '--join', network, '--underlay-iface', 'eth0'],
     ...['--run-dir', host.runDir, '--state-dir', host.stateDir, '--cnm-socket', 'none'],
     ...['--docker', `unix://${join(host.runDir, 'no-docker.sock')}`],
   ],
-  envFile: (host) => join(host.runDir, 'subnets', `${NETWORK}.env`),
-  links: ['wfvx4100', 'wfbr4100'],
-};
+  envFile: (host) => join(host.runDir, 'subnets', `${network}.env`),
+  links: [`wfvx${vni}`, `wfbr${vni}`],
+});
+
+export const WEFT_AGENT = weftAgent('bench', 4100);
 
 export const flanneld = (program: string): Contender => ({
   name: 'flanneld',
@@ -45,7 +46,7 @@ export const flanneld = (program: string): Contender => ({
 
 const VNI: Readonly<Record<string, number>> = { weft: 4100, flanneld: 4101 };
 
-export async function createNetwork(cluster: Cluster, of: Contender): Promise<void> {
+export async function createNetwork(cluster: Pick<Cluster, 'etcdctl' | 'lab'>, of: Contender): Promise<void> {
   const number = VNI[of.name] ?? 0;
   const config = {
     Network: `10.${number - 4000}.0.0/16`,
@@ -70,7 +71,7 @@ export function subnetOf(host: Host, of: Contender): string | undefined {
 
 /** Ends it, and takes away all that it left on its host and in etcd. */
 export async function forget(
-  cluster: Cluster,
+  cluster: Pick<Cluster, 'etcdctl'>,
   host: Host,
   process: LabProcess,
   of: Contender,

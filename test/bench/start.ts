@@ -20,7 +20,8 @@ import {
   WEFT_AGENT,
   type Contender,
 } from './contenders.js';
-import { cpuOf, cpuOfCommands, median, residentOf } from './usage.js';
+import { largeNetwork, overTls, PEERS, type Large } from './start-ways.js';
+import { cpuOf, cpuOfCommands, median, residentOf, secondsUntil } from './usage.js';
 
 const HOSTS = Number(process.env['WEFT_BENCH_HOSTS'] ?? 50);
 const ROUNDS = Number(process.env['WEFT_BENCH_STARTS'] ?? 5);
@@ -38,16 +39,6 @@ interface Figures {
   programmed: number;
   resident: number;
   etcd: number;
-}
-
-/** Runs until a condition holds, looking every few milliseconds; returns the seconds that it took. */
-async function secondsUntil(what: string, holds: () => boolean, timeoutMs = 120_000): Promise<number> {
-  const began = performance.now();
-  while (!holds()) {
-    if (performance.now() - began > timeoutMs) throw new Error(`${what}: not within ${timeoutMs / 1000} s`);
-    await delay(2);
-  }
-  return (performance.now() - began) / 1000;
 }
 
 async function measure(cluster: Cluster, of: Contender): Promise<Figures> {
@@ -135,7 +126,14 @@ interface Row {
   most: number | undefined;
 }
 
-function rowsOf(weft: Figures, peer: Figures | undefined, commands: readonly number[]): Row[] {
+/** @param secure seconds of a start over TLS */
+function rowsOf(
+  weft: Figures,
+  peer: Figures | undefined,
+  commands: readonly number[],
+  secure: number,
+  large: Large,
+): Row[] {
   const [node = NaN, version = NaN, help = NaN] = commands;
   const times = (factor: number, of: number | undefined): number | undefined =>
     of === undefined ? undefined : factor * of;
@@ -146,6 +144,13 @@ function rowsOf(weft: Figures, peer: Figures | undefined, commands: readonly num
   return [
     row('start → subnet, beside the others', 's', 'subnet', times(1.05, peer?.subnet)),
     row('start → subnet, in an empty cluster', 's', 'empty', times(2, peer?.empty)),
+    {
+      what: '  over TLS, beside plain text',
+      unit: 's',
+      peer: undefined,
+      weft: secure,
+      most: 1.2 * weft.empty,
+    },
     row(`subnet → all ${others} others programmed`, 's', 'programmed', peer && peer.programmed + 0.3),
     row('CPU of a start', 's', 'cpu', 0.2),
     row(`${others} at once → full mesh`, 's', 'mesh', times(1.5, peer?.mesh)),
@@ -167,6 +172,14 @@ function rowsOf(weft: Figures, peer: Figures | undefined, commands: readonly num
       most: 1.5,
     },
     { what: 'CPU of weft agent --help / empty node', unit: '', peer: undefined, weft: help / node, most: 3 },
+    {
+      what: `${PEERS} peers, less an empty start (by ip)`,
+      unit: 's',
+      peer: large.ip,
+      weft: large.weft - weft.empty,
+      most: 1.2 * large.ip,
+    },
+    { what: '  resident', unit: 'MB', peer: undefined, weft: large.resident, most: 110 },
   ];
 }
 
@@ -214,7 +227,9 @@ async function main(): Promise<number> {
     await cluster.startEtcd();
     const peer = program === undefined ? undefined : await measure(cluster, flanneld(program));
     const weft = await measure(cluster, WEFT_AGENT);
-    return print(rowsOf(weft, peer, commands)) ? 0 : 1;
+    const secure = await overTls(cluster, ROUNDS);
+    const large = await largeNetwork(cluster);
+    return print(rowsOf(weft, peer, commands, secure, large)) ? 0 : 1;
   } catch (error) {
     console.error(`bench: ${messageOf(error)}\n${cluster.lab.logs(5)}`);
     return 1;

@@ -1,6 +1,7 @@
 // What processes used: CPU from proc_pid_stat(5), memory from proc_pid_status(5).
 import { readdirSync, readFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** Seconds of CPU of a process, and of its children that have ended. */
 export function cpuOf(pid: number): number {
@@ -53,4 +54,14 @@ function statOf(pid: number): string[] {
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? NaN;
+}
+
+/** Runs until a condition holds, looking every few milliseconds; returns the seconds that it took. */
+export async function secondsUntil(what: string, holds: () => boolean, timeoutMs = 120_000): Promise<number> {
+  const began = performance.now();
+  while (!holds()) {
+    if (performance.now() - began > timeoutMs) throw new Error(`${what}: not within ${timeoutMs / 1000} s`);
+    await delay(2);
+  }
+  return (performance.now() - began) / 1000;
 }
