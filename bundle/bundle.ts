@@ -48,7 +48,7 @@ export async function bundle(root: string, folder: string): Promise<Metafile> {
       js: "(function (exports, require, module, __filename, __dirname) { const __url = require('node:url').pathToFileURL(__filename).href;",
     },
     footer: { js: '})' },
-    plugins: [nativeNetlink, readyEtcdMessages, lateBuiltIns, noColours],
+    plugins: [nativeNetlink, readyEtcdMessages, lateBuiltIns, withoutUnused],
     legalComments: 'none',
     logLevel: 'warning',
     metafile: true,
@@ -136,12 +136,23 @@ const lateBuiltIns: Plugin = {
   },
 };
 
-/** No line of the log has colours, but logform asks the terminal for what it can show when it is loaded. */
-const noColours: Plugin = {
-  name: 'no colours',
+/**
+ * Parts of libraries that weft uses nothing of, and that load much when they are loaded: the colours of logform, which asks the
+ * terminal for what it can show; and of prom-client what pushes, what joins several processes, its default metrics as a whole
+ * (daemon/process-metrics.ts has those that are wanted), and traces beside metrics.
+ */
+const UNUSED = [
+  '@colors/colors/safe\\.js',
+  'prom-client/lib/(pushgateway|cluster|defaultMetrics)\\.js',
+  '@opentelemetry/api/.*',
+];
+
+const withoutUnused: Plugin = {
+  name: 'parts that are not used',
   setup: (to) =>
-    to.onLoad({ filter: /\/node_modules\/@colors\/colors\/safe\.js$/ }, () => ({
+    to.onLoad({ filter: new RegExp(`/node_modules/(${UNUSED.join('|')})$`) }, () => ({
       contents: 'module.exports = {};',
+      loader: 'js',
     })),
 };
 
