@@ -4,7 +4,8 @@
 // starts no process while it attaches.
 //
 // `ip` is started twice a round in two ways: by Node.js, which is what an agent that worked through `ip` would do and what
-// weft is compared with, and by a shell that is already running, which is the least that starting a process can cost.
+// weft is compared with, and by a shell that is already running, which is the least that starting a process can cost. The same
+// steps as bare netlink messages say what the kernel and Node.js cost, without an agent.
 import { fork, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -16,6 +17,7 @@ import { RESOLVER_IP } from '../../core/link-names.js';
 import { Cluster } from '../lab/cluster.js';
 import { environment, ipBatch } from '../lab/exec.js';
 import { sweep } from '../lab/runs.js';
+import type { Bare } from './bare-netlink.js';
 
 const ROUNDS = Number(process.env['WEFT_BENCH_ROUNDS'] ?? 200);
 /** The target: p50 of an attach divided by p50 of `ip -batch`. */
@@ -62,6 +64,9 @@ async function measure(cluster: Cluster): Promise<number> {
 
   const agent = cluster.process('agent-h1').pid;
   const caller = fork(new URL('caller.js', import.meta.url), [join(host.runDir, 'agent.sock'), 'bench']);
+  const bare = fork(new URL('bare-netlink.js', import.meta.url), [
+    ...[`/run/netns/${host.namespace}`, BY_HAND.bridge, String(MTU)],
+  ]);
   const shell = spawn('sh', { stdio: ['pipe', 'pipe', 'inherit'], env: environment() });
   try {
     const meter = new ProcessMeter(agent);
@@ -69,12 +74,13 @@ async function measure(cluster: Cluster): Promise<number> {
       throw new Error(
         'this kernel does not count the page faults of children, which tells whether there were any',
       );
-    const ways: Record<'weft' | 'node' | 'shell', (n: number) => Promise<number>> = {
-      weft: (n) => attach(caller, `netns:/run/netns/${cluster.lab.run}-weft${n}`),
-      node: (n) => byNode(byHand(host.namespace, `${cluster.lab.run}-node${n}`, 2 * n)),
-      shell: (n) => byShell(shell, byHand(host.namespace, `${cluster.lab.run}-shell${n}`, 2 * n + 1)),
+    const ways: Record<Way, (n: number) => Promise<number>> = {
+      weft: (n) => asked(caller, `netns:/run/netns/${cluster.lab.run}-weft${n}`),
+      node: (n) => byNode(byHand(host.namespace, `${cluster.lab.run}-node${n}`, 3 * n)),
+      shell: (n) => byShell(shell, byHand(host.namespace, `${cluster.lab.run}-shell${n}`, 3 * n + 1)),
+      bare: (n) => asked(bare, byMessages(`/run/netns/${cluster.lab.run}-bare${n}`, 3 * n + 2)),
     };
-    const times = { weft: [] as number[], node: [] as number[], shell: [] as number[] };
+    const times: Record<Way, number[]> = { weft: [], node: [], shell: [], bare: [] };
     console.log(`${ROUNDS} attaches by weft and ${ROUNDS} by ip -batch, in turn …`);
     for (let round = -WARM_UP; round < ROUNDS; round++) {
       for (const way of WAYS) {
@@ -87,22 +93,24 @@ async function measure(cluster: Cluster): Promise<number> {
     return report(times, meter.started());
   } finally {
     caller.disconnect();
+    bare.disconnect();
     shell.stdin.end();
   }
 }
 
-function report(times: Record<(typeof WAYS)[number], readonly number[]>, started: boolean): number {
+function report(times: Record<Way, readonly number[]>, started: boolean): number {
   const row = (name: string, list: readonly number[]): string =>
     `  ${name.padEnd(38)}${[0.5, 0.99].map((q) => `${quantile(list, q).toFixed(2)} ms`.padStart(12)).join('')}`;
-  const [ratio, bare] = [times.node, times.shell].map(
-    (list) => quantile(times.weft, 0.5) / quantile(list, 0.5),
-  ) as [number, number];
+  const beside = (list: readonly number[]): string =>
+    (quantile(times.weft, 0.5) / quantile(list, 0.5)).toFixed(2);
+  const ratio = quantile(times.weft, 0.5) / quantile(times.node, 0.5);
   console.log(`  ${''.padEnd(38)}${'p50'.padStart(12)}${'p99'.padStart(12)}`);
   console.log(row('weft, through the agent’s socket', times.weft));
   console.log(row('ip -batch, the same steps', times.node));
   console.log(row('ip -batch, from a shell that waits', times.shell));
+  console.log(row('bare netlink, the same steps', times.bare));
   console.log(
-    `  ratio of the p50: ${ratio.toFixed(2)} (wanted: at most ${WANTED_RATIO}); beside the shell’s ${bare.toFixed(2)}`,
+    `  ratio of the p50: ${ratio.toFixed(2)} (wanted: at most ${WANTED_RATIO}); beside the shell’s ${beside(times.shell)}, beside bare netlink ${beside(times.bare)}`,
   );
   console.log(`  processes that the agent started meanwhile: ${started ? 'some' : 'none'}`);
   if (ratio <= WANTED_RATIO && !started) return 0;
@@ -112,17 +120,19 @@ function report(times: Record<(typeof WAYS)[number], readonly number[]>, started
 
 /** Rounds that are not counted: they open connections and compile code. */
 const WARM_UP = 20;
-const WAYS = ['weft', 'node', 'shell'] as const;
+const WAYS = ['weft', 'node', 'shell', 'bare'] as const;
+type Way = (typeof WAYS)[number];
 
 async function addNamespaces({ lab }: Cluster, count: number): Promise<void> {
   const numbers = Array.from({ length: count }, (_, n) => n);
   await ipBatch(numbers.flatMap((n) => WAYS.map((way) => `netns add ${lab.run}-${way}${n}`)));
 }
 
-async function attach(caller: ChildProcess, target: string): Promise<number> {
-  caller.send(target);
-  const [answer] = (await once(caller, 'message')) as [number | string];
-  if (typeof answer === 'string') throw new Error(`attach ${target}: ${answer}`);
+/** Has a process attach a container. @returns the milliseconds that it took */
+async function asked(process: ChildProcess, target: string | Bare): Promise<number> {
+  process.send(target);
+  const [answer] = (await once(process, 'message')) as [number | string];
+  if (typeof answer === 'string') throw new Error(`attach ${JSON.stringify(target)}: ${answer}`);
   return answer;
 }
 
@@ -132,12 +142,27 @@ interface Batch {
   lines: string[];
 }
 
+/** The link, addresses and routes of the n-th container that is attached by hand. */
+function partsOf(n: number): Omit<Bare, 'container'> {
+  const offset = n + 2;
+  const octets = [offset >> 8, offset & 0xff];
+  return {
+    link: `byhand${n + 1}`,
+    mac: `02:00:0a:65:${octets.map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`,
+    address: `10.101.${octets.join('.')}/${BY_HAND.length}`,
+    routes: [
+      { to: BY_HAND.network, via: BY_HAND.gateway },
+      { to: '0.0.0.0/0', via: BY_HAND.gateway },
+      { to: `${RESOLVER_IP}/32` },
+    ],
+  };
+}
+
+const byMessages = (container: string, n: number): Bare => ({ container, ...partsOf(n) });
+
 /** The agent's steps: a veth pair into the namespace, its host end on the bridge, its other end configured. */
 function byHand(host: string, container: string, n: number): Batch[] {
-  const link = `byhand${n + 1}`;
-  const offset = n + 2;
-  const ip = `10.101.${offset >> 8}.${offset & 0xff}`;
-  const mac = `02:00:0a:65:${[offset >> 8, offset & 0xff].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+  const { link, mac, address, routes } = partsOf(n);
   return [
     {
       namespace: host,
@@ -151,10 +176,8 @@ function byHand(host: string, container: string, n: number): Batch[] {
       lines: [
         'link set lo up',
         'link set eth0 up',
-        `address add ${ip}/${BY_HAND.length} dev eth0`,
-        `route add ${BY_HAND.network} via ${BY_HAND.gateway}`,
-        `route add default via ${BY_HAND.gateway}`,
-        `route add ${RESOLVER_IP} dev eth0`,
+        `address add ${address} dev eth0`,
+        ...routes.map(({ to, via }) => `route add ${to} ${via === undefined ? 'dev eth0' : `via ${via}`}`),
       ],
     },
   ];
