@@ -7,6 +7,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { EtcdClient } from './client.js';
 import type { Session } from './session.js';
 
+/**
+ * Milliseconds of the wall clock at whose multiples nodes renew. A request that comes alone wakes etcd for itself: those of
+ * fifty nodes cost it a third when they come eight at a time.
+ */
+const SLOT = 250;
+
+/** Timers may be this early. */
+const EARLY = 10;
+
+/** About `ms`, at a multiple of SLOT: at most EARLY later; a short wait is left as it is. @param now milliseconds of the wall clock */
+export function untilSlot(ms: number, now = Date.now()): number {
+  if (ms < 4 * SLOT) return ms;
+  const over = (now + ms) % SLOT;
+  return ms - (over < SLOT - EARLY ? over : over - SLOT);
+}
+
 export class HeldLease {
   readonly #lost = new AbortController();
   readonly #ttl: number;
@@ -69,6 +85,8 @@ export class HeldLease {
     try {
       await new Promise<void>((resolve, reject) => {
         const ask = (): void => {
+          // Renewals are most of what an idle node costs etcd.
+          timer = setTimeout(ask, untilSlot(this.#ttl / (several ? 3 : 2)));
           asked.push(performance.now());
           stream.write({ ID: this.id });
           // With another server, a silent one is left in time for the lease: 1/3 until the request, 1/6 of doubt, 1/5 for the
@@ -86,12 +104,10 @@ export class HeldLease {
         });
         stop.addEventListener('abort', () => resolve(), { once: true });
         if (stop.aborted) return resolve();
-        // Renewals are most of what an idle node costs etcd.
-        timer = setInterval(ask, this.#ttl / (several ? 3 : 2));
         ask();
       });
     } finally {
-      clearInterval(timer);
+      clearTimeout(timer);
       clearTimeout(doubt);
       // Ended before cancelled: see watcher.ts.
       stream.end();
