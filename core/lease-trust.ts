@@ -10,7 +10,7 @@ type Subnets = Pick<Lease, 'subnet' | 'subnet6' | 'since'>;
 
 export interface Surroundings {
   network: Pick<Network, 'subnet' | 'subnet6' | 'hostPrefix'>;
-  /** The leases of the network, this one among them. */
+  /** The leases of the network, this one among them; those that cannot overlap it may be left out. */
   leases: Iterable<Lease>;
   /** The record of the node that the lease names. */
   node: Pick<NodeRecord, 'name' | 'publicIp' | 'publicIp6'> | undefined;

@@ -120,7 +120,7 @@ export class PeerRoutes {
     // Routes of claims lead to their user's node, which the lease names.
     return new RecordMap([
       ...this.#peersOf(claimed, others),
-      [peerRecord(network, subnet), this.#peer(claimed.membership, after)],
+      [peerRecord(network, subnet), this.#peer(claimed.membership, after, this.#lengthsIn(network))],
       ...this.#claims(claimed),
     ]);
   }
@@ -141,10 +141,20 @@ export class PeerRoutes {
     leases: readonly StoredLease[],
   ): [RecordKey, readonly KernelObject[] | undefined][] {
     const { membership } = claimed;
+    const { name } = membership.network;
+    const lengths = this.#lengthsIn(name);
     return leases.map((lease) => [
-      peerRecord(membership.network.name, lease.subnet.toString()),
-      this.#peer(membership, lease),
+      peerRecord(name, lease.subnet.toString()),
+      this.#peer(membership, lease, lengths),
     ]);
+  }
+
+  /** Of the subnets that are leased: in most networks there is one, and no two leases can overlap. */
+  #lengthsIn(network: string): ReadonlySet<number> {
+    const lengths = new Set<number>();
+    for (const { subnet } of this.options.store.view.leases.get(network)?.values() ?? [])
+      lengths.add(subnet.length);
+    return lengths;
   }
 
   ofClaim(claimed: Claimed, change: Extract<Change, { kind: 'claim' }>): Records {
@@ -240,16 +250,24 @@ export class PeerRoutes {
     return this.options.claims.objects(claimed, claim, this.#lost.leases(claim.network));
   }
 
-  #peer(membership: Membership, peer: StoredLease | undefined): readonly KernelObject[] | undefined {
+  #peer(
+    membership: Membership,
+    peer: StoredLease | undefined,
+    lengths: ReadonlySet<number>,
+  ): readonly KernelObject[] | undefined {
     const isSelf =
       peer?.subnet.equals(membership.lease.subnet) === true || peer?.instance === this.options.instance;
     if (peer === undefined || isSelf) return undefined;
-    const believed = this.#believe(membership, peer);
+    const believed = this.#believe(membership, peer, lengths);
     return believed && compilePeer(membership, believed);
   }
 
   /** The lease, or its last state that was believed; a problem where it is another one. */
-  #believe({ network }: Membership, lease: StoredLease): StoredLease | undefined {
+  #believe(
+    { network }: Membership,
+    lease: StoredLease,
+    lengths: ReadonlySet<number>,
+  ): StoredLease | undefined {
     const { problems, store } = this.options;
     const subnet = lease.subnet.toString();
     const record = peerRecord(network.name, subnet);
@@ -257,7 +275,8 @@ export class PeerRoutes {
     const node = lease.node === undefined ? undefined : store.view.nodes.get(lease.node);
     const before = this.#believed.get(record);
     const check = (it: StoredLease): string | undefined => {
-      const leases = store.view.leases.get(network.name)?.values() ?? [];
+      const isAlone = lengths.size === 1 && lengths.has(it.subnet.length);
+      const leases = isAlone ? [] : (store.view.leases.get(network.name)?.values() ?? []);
       const predatesConfig = store.predatesConfig(it);
       const { flannel = true } = this.options;
       return whyDisbelieved(it, { network, leases, node, before, predatesConfig, flannel });
