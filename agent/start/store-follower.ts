@@ -32,6 +32,12 @@ export interface StoreFollowerOptions {
 
 const RETRY_MS = 5000;
 
+/**
+ * What the memberships are told of the first list, which they take as a whole: one by one, its leases would be compared with
+ * each other again. Removals undo what they have restored, and a network that is still being joined has claims to answer.
+ */
+const isNews = ({ kind }: Change): boolean => kind === 'removal' || kind === 'claim';
+
 export class StoreFollower {
   readonly #unsubscribe: (() => void)[];
   #work: Promise<void>;
@@ -52,8 +58,7 @@ export class StoreFollower {
       store.subscribe((changes) => {
         options.memberships.note(changes);
         if (!store.isSynced) return;
-        // The memberships take the first list as a whole: one by one, its leases would be compared with each other again.
-        this.#take(changes, isListed ? changes : changes.filter(({ kind }) => kind === 'removal'));
+        this.#take(changes, isListed ? changes : changes.filter(isNews));
       }),
       this.#followState(),
     ];

@@ -185,7 +185,7 @@ test('while the start waits for etcd, its problem is not listed twice', (t) => {
   t.deepEqual(listed(), [what]);
 });
 
-test('the memberships get of the first list only its removals, and later changes together in their order', async (t) => {
+test('the memberships get of the first list what they cannot take from the whole, and later changes together in their order', async (t) => {
   const store = new FakeStore({ synced: false });
   const handled: string[][] = [];
   let release: () => void = () => undefined;
