@@ -58,6 +58,8 @@ const isAsked = (peer: Peer): peer is Asked => 'address' in peer.probe;
 
 export class Peers {
   readonly #samples = new Map<string, Sample>();
+  /** The peers, and what they were found from: a second probe of thousands asks for none of it again. */
+  #found: { of: readonly unknown[]; peers: ReadonlyMap<string, Peer> } | undefined;
   #next = 0;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
@@ -124,8 +126,17 @@ export class Peers {
     );
   }
 
-  /** One lease of each other node, by public address: a reachable one if any. */
-  #peers(): Map<string, Peer> {
+  /** One lease of each other node, by public address: a reachable one if any. Found again when something has changed. */
+  #peers(): ReadonlyMap<string, Peer> {
+    const { store, memberships } = this.options;
+    const parts = memberships.list().flatMap(({ network, lease, underlay }) => [network, lease, underlay]);
+    const of = [store.state.revision, ...parts];
+    const isSame = this.#found?.of.length === of.length && this.#found.of.every((part, i) => part === of[i]);
+    if (this.#found === undefined || !isSame) this.#found = { of, peers: this.#find() };
+    return this.#found.peers;
+  }
+
+  #find(): Map<string, Peer> {
     const { store, memberships } = this.options;
     const peers = new Map<string, Peer>();
     for (const membership of memberships.list()) {

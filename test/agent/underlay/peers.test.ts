@@ -18,16 +18,18 @@ const leases = networks.map((network, i) => ({ ...leaseOf(network, i + 2), etcdL
 test('a silent peer is a problem, and not where this node has no tunnel of its own', async (t) => {
   const problems = new Problems();
   let asked = 0;
+  const store = {
+    state: { revision: 1 },
+    view: {
+      leases: new Map(leases.map((lease) => [lease.network, new Map([[lease.subnet.toString(), lease]])])),
+      alive: new Map([
+        ['n2', 'i2'],
+        ['n3', 'i3'],
+      ]),
+    },
+  };
   const peers = new Peers({
-    store: {
-      view: {
-        leases: new Map(leases.map((lease) => [lease.network, new Map([[lease.subnet.toString(), lease]])])),
-        alive: new Map([
-          ['n2', 'i2'],
-          ['n3', 'i3'],
-        ]),
-      },
-    } as never,
+    store: store as never,
     kernel: {
       ping: (ips: readonly string[]) => {
         asked++;
@@ -48,5 +50,12 @@ test('a silent peer is a problem, and not where this node has no tunnel of its o
   t.deepEqual(
     problems.list().map(({ what }) => what),
     ['the path to node n3 (192.0.2.3)'],
+  );
+  // The peers are found again with the next revision of etcd.
+  store.view.leases.delete('red');
+  store.state.revision++;
+  t.deepEqual(
+    peers.list().map(({ node }) => node),
+    ['n2'],
   );
 });
