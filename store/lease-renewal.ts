@@ -2,7 +2,8 @@
 import { failedPrecondition, unavailable } from '../core/errors.js';
 import type { Lease } from '../core/records.js';
 import { encodeLease } from './lease-codec.js';
-import { gone, ownerOf, readKey } from './leases.js';
+import { gone, readKey } from './lease-list.js';
+import { ownerOf } from './leases.js';
 import type { StoredLease } from './store.js';
 import { get, keyAt, present, put, read, remove, unchanged, type Context } from './transaction.js';
 

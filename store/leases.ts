@@ -3,15 +3,14 @@
 // Always: a lost race is tried again, a reservation stays one, and no two nodes get one subnet. lease-renewal.ts keeps them.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { IKeyValue, IRequestOp, IResponseOp } from 'etcd3';
-
 import { withoutFamily } from '../core/backends/index.js';
 import { backendTypeOf } from '../core/drivers/index.js';
-import { failedPrecondition, notFound, resourceExhausted, unavailable, WeftError } from '../core/errors.js';
+import { failedPrecondition, resourceExhausted, unavailable, WeftError } from '../core/errors.js';
 import { prefixesOf } from '../core/network.js';
 import type { Lease } from '../core/records.js';
 import { rangeOf } from './keys.js';
-import { decodeLease, encodeLease } from './lease-codec.js';
+import { encodeLease } from './lease-codec.js';
+import { leasesIn, listing, listLeases } from './lease-list.js';
 import {
   chooseOwn,
   chooseSubnets,
@@ -24,21 +23,8 @@ import {
   type Subnets,
   type Yielding,
 } from './lease-choice.js';
-import { ifReadable } from '../core/parse.js';
 import type { LeaseRequest, StoredLease } from './store.js';
-import {
-  absent,
-  get,
-  getAll,
-  keyAt,
-  present,
-  put,
-  rangeAt,
-  read,
-  remove,
-  unchanged,
-  type Context,
-} from './transaction.js';
+import { absent, present, put, rangeAt, read, remove, unchanged, type Context } from './transaction.js';
 
 /** Milliseconds of lost races before an error is reported; fifty nodes at once need a few races of a few ms each. */
 const PATIENCE = 10_000;
@@ -99,50 +85,9 @@ export async function acquireLease(
 /** The lease that was taken; or the leases as they are now, where they have changed since they were listed. */
 type Outcome = { taken: StoredLease } | { there: LeaseKey[] };
 
-const listing = ({ keys }: Context, network: string): IRequestOp[] => [
-  get(keys.config(network)),
-  getAll(keys.subnets(network)),
-];
-
-/** What listing() has read. @throws WeftError NOT_FOUND if the network does not exist */
-function leasesIn(context: Context, network: string, responses: readonly IResponseOp[]): LeaseKey[] {
-  if (keyAt(responses, 0) === undefined) throw gone(network);
-  return rangeAt(responses, 1).flatMap((kv) => readKey(context, kv) ?? []);
-}
-
-/** @throws WeftError NOT_FOUND if the network does not exist */
-async function listLeases(context: Context, network: string): Promise<LeaseKey[]> {
-  const { responses } = await context.client.txn({ success: listing(context, network) });
-  return leasesIn(context, network, responses);
-}
-
 const lost = async (context: Context, { network }: LeaseRequest): Promise<Outcome> => ({
   there: await listLeases(context, network.name),
 });
-
-export const gone = (network: string): Error =>
-  notFound(
-    `network ${network} does not exist any more`,
-    'It was removed; create it again with weft network create.',
-  );
-
-export function readKey({ keys, replica }: Context, kv: IKeyValue): LeaseKey | undefined {
-  const key = kv.key.toString();
-  const parsed = keys.parse(key);
-  if (parsed.kind !== 'lease') return undefined;
-  const text = kv.value.toString();
-  // Thousands of leases are read while a node joins, and the view has most of them.
-  const known = replica.record(key, text, kv.lease);
-  const lease = known?.kind === 'lease' ? known.value : ifReadable(() => decodeLease(parsed, text, kv.lease));
-  return {
-    key,
-    subnet: parsed.subnet,
-    ...(parsed.subnet6 && { subnet6: parsed.subnet6 }),
-    modRevision: kv.mod_revision,
-    etcdLease: kv.lease,
-    ...(lease && { lease }),
-  };
-}
 
 /**
  * Takes a subnet that the leases of a network leave to this node. They may have changed since they were listed, by a race or by
