@@ -10,7 +10,6 @@ import type { ControlAddress } from '../../core/firewall.js';
 import type { HostPort } from '../../daemon/kinds.js';
 import { hostPort } from '../../daemon/kinds.js';
 import type { Logger } from '../../daemon/log.js';
-import type { AgentSettings } from '../settings.js';
 import { messageOf } from '../../core/errors.js';
 
 export interface ControlAddressesOptions {
@@ -30,10 +29,11 @@ export const configuredControl = ({
   controller,
   closeEtcd,
   etcd,
-}: Pick<AgentSettings, 'controller' | 'closeEtcd' | 'etcd'>): HostPort[] => [
-  ...controller,
-  ...(closeEtcd === 'on' ? etcd.map(placeOf) : []),
-];
+}: {
+  controller: readonly HostPort[];
+  closeEtcd: 'on' | 'off';
+  etcd: readonly string[];
+}): HostPort[] => [...controller, ...(closeEtcd === 'on' ? etcd.map(placeOf) : [])];
 
 /** Where an etcd of a URL serves. */
 function placeOf(url: string): HostPort {
