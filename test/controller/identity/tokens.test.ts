@@ -146,3 +146,32 @@ test('a token is read as it was printed, and a wrong one is not repeated', (t) =
     t.false(text !== '' && error.message.includes(text));
   }
 });
+
+test.serial('a host whose clock is wrong is told both times, and keeps no certificate', async (t) => {
+  const controller = await startSecure(t);
+  const token = await controller.token();
+  const own = new IdentityFolder(join(controller.folder, 'behind'), 'client');
+  const Real = Date;
+  const behind = 3 * 24 * 3600 * 1000;
+  class Behind extends Real {
+    constructor(...at: [] | [number | string]) {
+      if (at.length === 0) super(Real.now() - behind);
+      else super(at[0]);
+    }
+    static override now(): number {
+      return Real.now() - behind;
+    }
+  }
+  globalThis.Date = Behind as DateConstructor;
+  try {
+    const { address } = controller;
+    const asked = enrol({ address, token, node: 'h1', roles: ['node'], folder: () => own });
+    t.regex(
+      await failureOf(asked),
+      /^FAILED_PRECONDITION the clock of this host is wrong: it says 20\S+Z, and the controller's 20\S+Z/,
+    );
+  } finally {
+    globalThis.Date = Real;
+  }
+  t.false(own.exists);
+});
