@@ -43,13 +43,7 @@ export const UNROUTED: Readonly<Partial<Record<BackendType, string>>> = {
 };
 
 /** flannel's backends that weft does not serve (pkg/backend): known by name, reported and otherwise ignored. */
-export const UNSERVED_BACKENDS: readonly string[] = [
-  'ipsec',
-  'extension',
-  'alloc',
-  'ali-vpc',
-  'tencent-vpc',
-];
+export const UNSERVED_BACKENDS: readonly string[] = ['ipsec', 'extension', 'alloc', 'ali-vpc', 'tencent-vpc'];
 
 export const isBackend = (text: string): text is BackendType => Object.hasOwn(TYPES, text);
 
