@@ -315,7 +315,7 @@ test.serial('a missing kernel feature is shown in status, and refused by name', 
   const { capabilities } = status.node;
   t.deepEqual(
     capabilities.map(({ name }) => name),
-    ['bridge-vlan-filtering', '802.1q', 'wireguard'],
+    ['bridge-vlan-filtering', '802.1q', 'wireguard', 'tun', 'ipip'],
   );
   for (const { available, why } of capabilities) t.is(why === '', available);
   if (capabilities.some(({ name, available }) => name === 'bridge-vlan-filtering' && available)) return;

@@ -47,7 +47,7 @@ test('a conflict names the other network', async (t) => {
     .value('{"instance":"i","publicIp":"192.0.2.1","publicIp6":"2001:db8::1"}');
   await etcd.raw
     .put(`${prefix}/networks/host/config`)
-    .value('{"Network":"10.50.0.0/16","Backend":{"Type":"ipip","VNI":9999}}');
+    .value('{"Network":"10.50.0.0/16","Backend":{"Type":"ipsec","VNI":9999}}');
   await etcd.raw.put(`${prefix}/networks/blue/subnets/10.100.5.0-24`).value('{"PublicIP":"198.51.100.7"}');
   await eventually(
     () => store.view.bad.size === 1 && store.view.nodes.size === 1 && store.view.leases.size === 1,
@@ -193,7 +193,7 @@ test('an unserved config: creating, changing and removing its network report it'
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
   const key = `${prefix}/networks/blue/config`;
-  await etcd.raw.put(key).value('{"Network":"10.50.0.0/16","Backend":{"Type":"ipip"}}');
+  await etcd.raw.put(key).value('{"Network":"10.50.0.0/16","Backend":{"Type":"ipsec"}}');
   await eventually(() => store.view.bad.has(key), 'it is seen');
   const why = store.view.bad.get(key)?.why ?? '';
   const create = await t.throwsAsync(store.createNetwork(spec('blue', '10.100.0.0/16')));

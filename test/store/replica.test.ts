@@ -126,7 +126,7 @@ test('an unreadable record is reported and skipped, and its last readable versio
 
   await raw
     .put(`${prefix}/networks/blue/config`)
-    .value('{"Network":"10.100.0.0/16","Backend":{"Type":"udp"}}');
+    .value('{"Network":"10.100.0.0/16","Backend":{"Type":"ipsec"}}');
   await eventually(() => store.view.bad.has(`${prefix}/networks/blue/config`), 'the network is bad');
   t.true(store.view.networks.has('blue'), 'its last readable state stays');
   const changes: string[] = [];
