@@ -92,13 +92,16 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     const f = await two.json<EndpointJson>('attach', 't200', 'c6', '--vlan', '305');
     t.true(await one.reaches('c5', bare(f.ip)));
     t.false(await one.reaches('c3', bare(f.ip)));
-    // Port security holds inside of a VLAN, and no container speaks into another one.
-    await one.sh(`ip -n c1 address add 10.2.1.250/24 dev eth0
+    // Port security holds inside of a VLAN, and no container speaks into another one. The addresses are of no node's block.
+    const octets = [a, b, c, d].map(({ ip }) => Number(bare(ip).split('.')[3]));
+    const block = [240, 224, 208, 192, 176].find((first) => octets.every((it) => it >> 4 !== first >> 4));
+    const [given, forged] = [`10.2.1.${block}`, `10.2.1.${(block ?? 0) + 1}`];
+    await one.sh(`ip -n c1 address add ${forged}/24 dev eth0
       ip -n c1 link add link eth0 name v200 type vlan id 200 && ip -n c1 link set v200 up
       ip -n c1 address add 10.2.2.1/24 dev v200; ip -n c3 address add 10.2.2.2/24 dev eth0`);
     const pings = async (source: string, to: string): Promise<boolean> =>
       (await one.try(`ip netns exec c1 ping -c 2 -W 3 -I ${source} ${to}`)).code === 0;
-    t.false(await pings('10.2.1.250', bare(b.ip)));
+    t.false(await pings(forged, bare(b.ip)));
     t.false(await one.reaches('c1', '10.2.2.2'));
     const lost = (
       await one.json<{ drops: { reason: string; packets: number }[] }>('endpoint', 'inspect', a.id)
@@ -111,11 +114,15 @@ export function vlanTests(test: TestFn, machines: () => Machines): void {
     const server = await machines().neighbour('trunk', 'dhcp');
     t.teardown(async () => void (await server.must(['ip', 'link', 'del', 'eth0'])));
     const ends = { from: '02:bb:00:00:00:01', to: a.mac };
-    const answer = tagged(dhcpAnswer(ends, '10.2.1.1', { mac: a.mac, ip: '10.2.1.240' }), 100);
+    const answer = tagged(dhcpAnswer(ends, '10.2.1.1', { mac: a.mac, ip: given }), 100);
     const forge = join(CHECKOUT, 'build/test/lab/forge.js');
-    await server.must([process.execPath, forge, 'eth0', answer.toString('hex')]);
-    await one.sh('ip -n c1 address add 10.2.1.240/24 dev eth0');
-    t.true(await pings('10.2.1.240', bare(b.ip)));
+    // Its port of the cable forwards a moment after its link is up.
+    await machines().lab.until('the node has heard the server', async () => {
+      await server.must([process.execPath, forge, 'eth0', answer.toString('hex')]);
+      return (await one.sh('nft list set bridge weft leased')).includes(`. 0xa0201${block?.toString(16)}`);
+    });
+    await one.sh(`ip -n c1 address add ${given}/24 dev eth0`);
+    await machines().lab.until('it may send from what it was given', () => pings(given, bare(b.ip)));
     const refused = await two.weft('attach', 't100', 'c6', '--vlan', '305');
     t.is(refused.code, 1);
     t.regex(refused.stderr, /does not allow VLAN 305/);
