@@ -114,14 +114,15 @@ test.serial('a node whose address is gone moves, and its record with it', async 
 
 test.serial('behind one-to-one NAT: others are told the public address', async (t) => {
   const [inside, outside] = ['198.51.100.33', '192.0.2.133'];
-  // The router, in the host itself: what arrives for the one address is the other's, and the other way round.
+  // The router, in the host itself: what arrives for the one address is the other's, and the other way round. It keeps no
+  // flows: a router without its old address sends nothing from there.
   const nat = (outside: string): string => `
     nft -f - <<'END'
     table ip nat-of-the-site
     delete table ip nat-of-the-site
     table ip nat-of-the-site {
-      chain in { type nat hook prerouting priority dstnat; ip daddr ${outside} dnat to ${inside}; }
-      chain out { type nat hook postrouting priority srcnat; oif eth0 ip saddr ${inside} snat to ${outside}; }
+      chain in { type filter hook prerouting priority raw; ip daddr ${outside} ip daddr set ${inside}; }
+      chain out { type filter hook postrouting priority srcnat; oif eth0 ip saddr ${inside} ip saddr set ${outside}; }
     }
 END
     `;
