@@ -18,6 +18,7 @@ export type {
 export { openKernel } from './linux.js';
 export { bootId } from './namespaces.js';
 export { DROP_REASONS } from './pump/counters.js';
+export { isAlive, processAt, type ProcessId } from './process-id.js';
 export { PumpProcesses } from './pump/processes.js';
 export { checkPrivileges } from './privileges.js';
 export { enlargeReceiveBuffer } from './socket-buffer.js';

@@ -10,7 +10,8 @@ import type { ContainerNetworks } from './container-networks.js';
 import { detachAll } from './container-start.js';
 import type { ContainerState } from './container-state.js';
 import type { ContainerTable, Held } from './container-table.js';
-import { isAlive, killAll } from './processes.js';
+import { isAlive } from '../kernel/index.js';
+import { killAll } from './processes.js';
 
 export interface ContainerEndsOptions {
   state: ContainerState;

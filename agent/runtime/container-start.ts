@@ -11,7 +11,8 @@ import type { PreviousAddresses } from '../endpoints/index.js';
 import { containerFiles, hostnameOf } from './container-files.js';
 import type { ContainerNetworks } from './container-networks.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
-import { commandOf, isAlive, processAt } from './processes.js';
+import { isAlive, processAt } from '../kernel/index.js';
+import { commandOf } from './processes.js';
 import type { RunRequest } from './run-request.js';
 
 export interface ContainerStartsOptions {

@@ -1,7 +1,8 @@
 // Ends a container's processes: SIGTERM first, SIGKILL after a timeout.
 import { failedPrecondition } from '../../core/errors.js';
 import type { ContainerRecord, ContainerState } from './container-state.js';
-import { belongsTo, isAlive, killAll, signal } from './processes.js';
+import { isAlive } from '../kernel/index.js';
+import { belongsTo, killAll, signal } from './processes.js';
 
 /** Timeout after SIGKILL. */
 const GONE_WITHIN_MS = 5_000;

@@ -21,7 +21,7 @@ import { endProcesses, pause } from './container-stop.js';
 import { ContainerTable, type Held } from './container-table.js';
 import { viewOf, type ContainerView } from './container-view.js';
 import { launch, type Launched } from './launcher.js';
-import { processAt } from './processes.js';
+import { processAt } from '../kernel/index.js';
 import type { RunRequest } from './run-request.js';
 import type { Target } from '../targets/index.js';
 

@@ -1,27 +1,10 @@
 // Processes of containers, as /proc shows them.
 //
-// Identifies a process although ids are reused, finds the processes of a container, and ends them.
+// Finds the processes of a container, and ends them.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 import { errnoOf } from '../../daemon/errno.js';
-
-/** A process. Ids are reused; the pair of id and start time is unique until the next boot. */
-export interface ProcessId {
-  pid: number;
-  /** Clock ticks since boot (proc(5), field 22 of stat). */
-  start: string;
-}
-
-/** Undefined if it does not exist or is a zombie. */
-export function processAt(pid: number): ProcessId | undefined {
-  const stat = read(`/proc/${pid}/stat`);
-  // The name before it is in parentheses and may contain any byte.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const start = fields?.[19];
-  return start === undefined || fields?.[0] === 'Z' || fields?.[0] === 'X' ? undefined : { pid, start };
-}
-
-export const isAlive = (one: ProcessId): boolean => processAt(one.pid)?.start === one.start;
+import { processAt } from '../kernel/index.js';
 
 /** The command line of a process. */
 export const commandOf = (pid: number): string[] => (read(`/proc/${pid}/cmdline`) ?? '').split('\0');

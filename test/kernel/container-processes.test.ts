@@ -8,7 +8,8 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { killAll, processAt, processesWith } from '../../agent/runtime/processes.js';
+import { processAt } from '../../agent/kernel/process-id.js';
+import { killAll, processesWith } from '../../agent/runtime/processes.js';
 import { until } from '../lab/wait.js';
 
 test('a container’s processes are those that have its folder mounted, with or without blanks in its path', async (t) => {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 import type { PumpObject } from '../../../core/objects/index.js';
 import { messageOf } from '../../../core/errors.js';
+import { processAt } from '../process-id.js';
 import { readCounters, type PumpCounters } from './counters.js';
 
 interface Running {
@@ -102,7 +103,7 @@ export class PumpProcesses implements Pumps {
     if (pid === undefined) return 'it could not be started';
     const running: Running = {
       pid,
-      startedAt: startOf(pid) ?? '',
+      startedAt: processAt(pid)?.start ?? '',
       at: Date.now(),
       index,
       local,
@@ -137,7 +138,7 @@ export class PumpProcesses implements Pumps {
 
   #running(link: string): Running | undefined {
     const record = this.#record(link);
-    return record !== undefined && startOf(record.pid) === record.startedAt ? record : undefined;
+    return record !== undefined && processAt(record.pid)?.start === record.startedAt ? record : undefined;
   }
 
   #record(link: string): Running | undefined {
@@ -158,17 +159,5 @@ export class PumpProcesses implements Pumps {
 
   #path(link: string, kind: string): string {
     return join(this.folder, `${link}.${kind}`);
-  }
-}
-
-/** When a process that has not ended began; undefined: there is none. */
-function startOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The name, in brackets, may have anything in it.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return ['Z', 'X'].includes(fields[0] ?? '') ? undefined : fields[19];
-  } catch {
-    return undefined;
   }
 }

@@ -6,7 +6,7 @@ import test from 'ava';
 
 import { ContainerStarts } from '../../../agent/runtime/container-start.js';
 import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
-import { processAt } from '../../../agent/runtime/processes.js';
+import { processAt } from '../../../agent/kernel/process-id.js';
 import { unavailable } from '../../../core/errors.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { AttachRequest } from '../../../proto/gen/weft/v1/agent.js';

@@ -7,7 +7,8 @@ import test from 'ava';
 
 import { trimLog } from '../../../agent/runtime/container-log.js';
 import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
-import { commandOf, isAlive, processAt } from '../../../agent/runtime/processes.js';
+import { isAlive, processAt } from '../../../agent/kernel/process-id.js';
+import { commandOf } from '../../../agent/runtime/processes.js';
 import { temporaryFolder } from '../../lab/temporary-folder.js';
 import { until } from '../../lab/wait.js';
 

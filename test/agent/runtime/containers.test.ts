@@ -11,7 +11,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Problems } from '../../../agent/health/problems.js';
 import { ContainerState, type ContainerRecord } from '../../../agent/runtime/container-state.js';
 import { Containers } from '../../../agent/runtime/containers.js';
-import { processAt } from '../../../agent/runtime/processes.js';
+import { processAt } from '../../../agent/kernel/process-id.js';
 import { failedPrecondition, type WeftError } from '../../../core/errors.js';
 import { LAUNCH_EXIT, LAUNCH_PID } from '../../../core/launch.js';
 import { endpointOf, overlay } from '../../core/records.js';
