@@ -1,7 +1,7 @@
 // Addresses of controllers and etcd, as the firewall closes them.
 import test from 'ava';
 
-import { ControlAddresses } from '../../../agent/networks/control-addresses.js';
+import { configuredControl, ControlAddresses } from '../../../agent/networks/control-addresses.js';
 import { hostPort } from '../../../daemon/kinds.js';
 import { silentLogger } from '../../../daemon/log.js';
 
@@ -50,4 +50,15 @@ test('what a controller said holds after a restart, before anything is looked up
     { ip: '192.0.2.10', port: 2379, here: false },
     { ip: '192.0.2.9', port: 7400, here: false },
   ]);
+});
+
+test('etcd is closed by a setting alone, at the port of its URL', (t) => {
+  const settings = {
+    controller: [place('192.0.2.9:7400')],
+    etcd: ['https://192.0.2.8', 'http://[2001:db8::8]:2379', 'http://etcd.example'],
+  };
+  const closed = (closeEtcd: 'on' | 'off'): string[] =>
+    configuredControl({ ...settings, closeEtcd }).map(({ host, port }) => `${host} ${port}`);
+  t.deepEqual(closed('off'), ['192.0.2.9 7400']);
+  t.deepEqual(closed('on'), ['192.0.2.9 7400', '192.0.2.8 443', '2001:db8::8 2379', 'etcd.example 80']);
 });
