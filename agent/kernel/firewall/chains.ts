@@ -100,15 +100,6 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       hook: 'forward',
       prio: 0,
       rules: [
-        ...BACKEND_RULES.flatMap(({ family, to, from, ip }) => [
-          dropRule(
-            `udp dport @backends ${from} ${ip} daddr @nodes${family}`,
-            'tunnel',
-            `${to}: containers do not speak to the nodes' tunnels`,
-          ),
-          ...(family === 4 ? [inIpRule(from, ` ${ip} daddr @nodes4`)] : []),
-        ]),
-        SHARED_RULE,
         ...([4, 6] as const).map((family) =>
           dropRule(
             `${IP[family]} daddr . tcp dport @control${family} iifname @links`,
@@ -116,8 +107,25 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
             'containers do not reach controllers and etcd',
           ),
         ),
-        // Nearly all packets are judged here, by one lookup: none of the rules below is for them.
-        rule('iifname . oifname @inside accept', 'inside one network', 'tunnels'),
+        SHARED_RULE,
+        // Nearly all packets are judged here, by two lookups: none of the rules below is for them.
+        ...([4, 6] as const).map((family) =>
+          rule(
+            `${IP[family]} daddr != @nodes${family} iifname . oifname @inside accept`,
+            'inside one network',
+            'tunnels',
+          ),
+        ),
+        ...BACKEND_RULES.flatMap(({ family, to, from, ip }) => [
+          dropRule(
+            // What is read first is what decides for most packets.
+            `meta l4proto udp ${ip} daddr @nodes${family} udp dport @backends ${from}`,
+            'tunnel',
+            `${to}: containers do not speak to the nodes' tunnels`,
+          ),
+          ...(family === 4 ? [inIpRule(from, ` ${ip} daddr @nodes4`)] : []),
+        ]),
+        rule('iifname . oifname @inside accept', 'inside one network, to an address of a node', 'tunnels'),
         // Both directions of translated flows to a container: a published port, or a port that another program forwards.
         rule(
           // The cheapest match first: most packets are of no such flow.
@@ -162,6 +170,14 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       hook: 'input',
       prio: 0,
       rules: [
+        // Nearly all packets of VXLAN, by one lookup.
+        ...([4, 6] as const).map((family) =>
+          rule(
+            `${VNI_BYTES} . ${IP[family]} saddr @vteps${family} iifname != @links accept`,
+            'tunnels of members',
+            'tunnels',
+          ),
+        ),
         dropRule(
           'udp dport @backends iifname @links',
           'tunnel',
