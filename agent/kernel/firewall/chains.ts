@@ -122,6 +122,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
             `meta l4proto udp ${ip} daddr @nodes${family} udp dport @backends ${from}`,
             'tunnel',
             `${to}: containers do not speak to the nodes' tunnels`,
+            'udp',
           ),
           ...(family === 4 ? [inIpRule(from, ` ${ip} daddr @nodes4`)] : []),
         ]),
@@ -134,7 +135,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
         ),
         ...([4, 6] as const).map((family) =>
           rule(
-            `${IP[family]} daddr @apart${family} iifname @links iifname . ${IP[family]} daddr != @own${family} drop`,
+            `iifname @links ${IP[family]} daddr @apart${family} iifname . ${IP[family]} daddr != @own${family} drop`,
             'networks do not reach each other',
             'apart',
           ),
@@ -155,7 +156,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
         ...([4, 6] as const).map((family) => {
           const [from, to] = [`${IP[family]} saddr`, `${IP[family]} daddr`];
           return dropRule(
-            `iifname != @links ${to} @closed${family} ct state new ct status & dnat == 0 ${from} . ${to} != @plain${family}`,
+            `ct state new iifname != @links ${to} @closed${family} ct status & dnat == 0 ${from} . ${to} != @plain${family}`,
             'direct',
             'what is not published is not reached from outside',
           );
@@ -182,6 +183,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           'udp dport @backends iifname @links',
           'tunnel',
           "containers do not speak to the nodes' tunnels",
+          'udp',
         ),
         inIpRule('iifname @links', ''),
         inIpRule('ip saddr @overlay4', ''),
@@ -192,6 +194,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
             `udp dport @backends ${IP[family]} saddr @overlay${family}`,
             'tunnel',
             "containers do not speak to the nodes' tunnels",
+            'udp',
           ),
           // Of other programs' VNIs on the port weft knows nothing.
           dropRule(

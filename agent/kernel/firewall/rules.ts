@@ -25,10 +25,10 @@ export interface ChainSpec {
 }
 
 /**
- * What not every node has: networks with tunnels, internal and encrypted ones, such that others do not reach, and such that share
- * a tunnel; and not every cluster, IP in IP.
+ * What not every node has: networks with tunnels, internal and encrypted ones, such that others do not reach, such that share a
+ * tunnel, and tunnels by UDP; and not every cluster, IP in IP.
  */
-export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'inIp';
+export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'udp' | 'inIp';
 
 export interface Rule {
   text: string;

@@ -82,6 +82,7 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     sealed: sealed.length > 0,
     apart: apart.length > 0,
     shared: networks.some(({ shared }) => shared !== undefined),
+    udp: desired.backendPorts !== undefined && desired.backendPorts.length > 0,
     inIp: desired.inIp === true,
   };
   return {
