@@ -7,7 +7,7 @@ import type { Step } from '../../core/plan.js';
 import type { NamespaceRole, StepFailure } from './kernel.js';
 import { SystemError } from './libc.js';
 import { BATCH, NetlinkSocket, type KernelError } from './netlink-socket.js';
-import type { Request } from './netlink-message.js';
+import type { Message, Request } from './netlink-message.js';
 import type { Pumps } from './pump/processes.js';
 import {
   changeLink,
@@ -147,10 +147,12 @@ export class Application {
     const { link } = step;
     this.#flush();
     const isMade = this.inside(() => makeLink(link));
-    if (!isMade) this.#add(step, createLink(link, this.#context));
-    this.#flush();
     this.#links.delete(link.name);
-    if (this.#failures.has(step)) return;
+    if (!isMade) {
+      const { failure, object } = this.socket.create(createLink(link, this.#context));
+      if (failure !== undefined) return this.#refused(step, failure);
+      if (object !== undefined) this.#links.set(link.name, this.#decode(object));
+    }
     this.#change(step, link, true);
     if (!isMade) return;
     // It gets its mark only now, and nothing is put on a link without.
@@ -196,9 +198,13 @@ export class Application {
     if (name === '') return undefined;
     if (this.#links.has(name)) return this.#links.get(name);
     const found = this.socket.get(getLink(name));
-    const link = found === undefined ? undefined : decodeLink(found.body, this.role, () => '');
+    const link = found === undefined ? undefined : this.#decode(found);
     this.#links.set(name, link);
     return link;
+  }
+
+  #decode({ body }: Message): KernelLink {
+    return decodeLink(body, this.role, () => '');
   }
 
   #index(name: string): number | undefined {

@@ -27,6 +27,7 @@ export const RTM = {
 export const NLM_F = {
   REQUEST: 0x1,
   ACK: 0x4,
+  ECHO: 0x8,
   DUMP: 0x300,
   REPLACE: 0x100,
   EXCL: 0x200,
@@ -71,6 +72,13 @@ export function u32Attr(type: number, value: number): Buffer {
 /** Network byte order, as in ports. */
 export const be16Attr = (type: number, value: number): Buffer =>
   attr(type, Uint8Array.of(value >> 8, value & 0xff));
+
+/** Network byte order, as in nf_tables. */
+export function be32Attr(type: number, value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return attr(type, bytes);
+}
 
 export const textAttr = (type: number, text: string): Buffer => attr(type, Buffer.from(`${text}\0`));
 

@@ -34,7 +34,7 @@ const NETLINK_EXT_ACK = 11;
 const SO_RCVBUFFORCE = 33;
 const SO_NETNS_COOKIE = 71;
 
-/** Acknowledgements of this many requests fit into any receive buffer. */
+/** Errors of this many requests fit into any receive buffer. */
 export const BATCH = 64;
 const READ_BYTES = 256 * 1024;
 /** How often a dump that a concurrent change interrupted is repeated. */
@@ -93,20 +93,69 @@ export class NetlinkSocket {
 
   #sendBatch(requests: readonly Request[]): (KernelError | undefined)[] {
     const first = this.#sequence + 1;
-    const bytes = requests.map((request) =>
-      encodeRequest({ ...request, flags: request.flags | NLM_F.ACK }, ++this.#sequence),
-    );
-    sendOn(this.#fd, Buffer.concat(bytes));
+    sendOn(this.#fd, this.#encode(requests));
     const results = Array.from<KernelError | undefined>({ length: requests.length });
-    for (let open = requests.length; open > 0;) {
+    for (let isOpen = true; isOpen;) {
       for (const incoming of this.#read()) {
         if (incoming.kind !== 'error' || incoming.sequence < first) continue;
-        open--;
+        isOpen = incoming.sequence !== this.#sequence;
         if (requests[incoming.sequence - first]?.optional === true) continue;
         results[incoming.sequence - first] = errorOf(incoming);
       }
     }
     return results;
+  }
+
+  /**
+   * Sends a request that makes an object, and asks for the object.
+   * @returns the error; or the object, where this kernel tells it (of a link from Linux 6.1 on)
+   */
+  create(request: Request): { failure?: KernelError; object?: Message } {
+    const sequence = ++this.#sequence;
+    sendOn(this.#fd, encodeRequest({ ...request, flags: request.flags | NLM_F.ACK | NLM_F.ECHO }, sequence));
+    let object: Message | undefined;
+    for (;;) {
+      for (const incoming of this.#read()) {
+        if (incoming.sequence !== sequence) continue;
+        if (incoming.kind === 'message') object = incoming;
+        if (incoming.kind !== 'error') continue;
+        const failure = errorOf(incoming);
+        return { ...(failure && { failure }), ...(object && { object }) };
+      }
+    }
+  }
+
+  /** Errors are always answered, in order: the acknowledgement of the last says that there are no more. */
+  #encode(requests: readonly Request[]): Buffer {
+    const last = requests.length - 1;
+    const bytes = requests.map((request, n) =>
+      encodeRequest(
+        n === last ? { ...request, flags: request.flags | NLM_F.ACK } : request,
+        ++this.#sequence,
+      ),
+    );
+    return Buffer.concat(bytes);
+  }
+
+  /**
+   * Sends requests as one transaction, between messages that begin and end it and are not acknowledged.
+   * @returns the first error; then nothing has changed
+   */
+  transaction(begin: Request, requests: readonly Request[], end: Request): KernelError | undefined {
+    const first = ++this.#sequence;
+    const bytes = [encodeRequest(begin, first), this.#encode(requests)];
+    const last = this.#sequence;
+    sendOn(this.#fd, Buffer.concat([...bytes, encodeRequest(end, ++this.#sequence)]));
+    let failure: KernelError | undefined;
+    for (let isOpen = true; isOpen;) {
+      for (const incoming of this.#read()) {
+        if (incoming.kind !== 'error' || incoming.sequence < first) continue;
+        failure ??= errorOf(incoming);
+        // An error of the beginning is one of the whole.
+        if (incoming.sequence === first || incoming.sequence === last) isOpen = false;
+      }
+    }
+    return failure;
   }
 
   /** Like a batch of one, on another thread; the socket must not be used otherwise until it settles. */
