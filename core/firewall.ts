@@ -122,6 +122,8 @@ export interface Firewall {
   containers?: ReadonlyMap<string, ContainerPort>;
   /** Other nodes, by a key of their own. */
   members?: ReadonlyMap<string, FirewallMember>;
+  /** Another one with every change of ports, containers and members; absent: they are compared. */
+  itemsRevision?: number;
   /** The records are not complete yet: what is open or bound stays so, though no record has been read for it. */
   keepItems?: boolean;
   /** Addresses of this node in its networks, which no container may have. */

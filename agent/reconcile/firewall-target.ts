@@ -38,6 +38,8 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   /** By link. */
   readonly #containers = new Map<string, ContainerPort>();
   readonly #members = new Map<string, FirewallMember>();
+  /** See Firewall.itemsRevision. */
+  #revision = 0;
 
   constructor(private readonly options: FirewallTargetOptions) {
     this.drift = new Drift(options, FIREWALL);
@@ -55,6 +57,7 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
       ports: this.#ports,
       containers: this.#containers,
       members: this.#members,
+      itemsRevision: this.#revision,
       keepItems: this.keepItems,
       bridged: [...bridged],
     };
@@ -96,6 +99,7 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   ): { closed: FirewallPort[]; rollback: () => void } {
     const closed = removed.filter((port) => this.#ports.has(firewallPortKey(port)));
     const swap = (gone: readonly FirewallPort[], fresh: readonly FirewallPort[]): void => {
+      this.#revision++;
       for (const port of gone) this.#ports.delete(firewallPortKey(port));
       for (const port of fresh) this.#ports.set(firewallPortKey(port), port);
     };
@@ -114,7 +118,7 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
 
   /** Sets what containers may send on these ports, and ends what was set of others. */
   noteContainers(ports: readonly ContainerPort[], gone: readonly string[]): Noted {
-    return note(this.#containers, [
+    return this.#note(this.#containers, [
       ...ports.map((port) => [port.link, port] as const),
       ...gone.map((link) => [link, undefined] as const),
     ]);
@@ -123,7 +127,29 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   /** Sets the other nodes. */
   noteMembers(members: ReadonlyMap<string, FirewallMember>): Noted {
     const gone = [...this.#members.keys()].filter((key) => !members.has(key));
-    return note(this.#members, [...members, ...gone.map((key) => [key, undefined] as const)]);
+    return this.#note(this.#members, [...members, ...gone.map((key) => [key, undefined] as const)]);
+  }
+
+  #note<T extends FirewallItem>(
+    items: Map<string, T>,
+    changes: readonly (readonly [string, T | undefined])[],
+  ): Noted {
+    const before = new Map<string, T | undefined>();
+    const added: T[] = [];
+    for (const [key, item] of changes) {
+      const there = items.get(key);
+      if (item === there || (item !== undefined && JSON.stringify(item) === JSON.stringify(there))) continue;
+      before.set(key, there);
+      if (item !== undefined) added.push(item);
+      put(items, key, item);
+    }
+    if (before.size > 0) this.#revision++;
+    const removed = [...before.values()].filter((item) => item !== undefined);
+    const rollback = (): void => {
+      this.#revision++;
+      before.forEach((item, key) => put(items, key, item));
+    };
+    return { added, removed, rollback };
   }
 
   /** Applies changes that were noted, at their own cost. @throws WeftError with the firewall's error */
@@ -165,23 +191,6 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
 /** Items that were noted: the change, and how to take it back. */
 export interface Noted extends FirewallChange {
   rollback: () => void;
-}
-
-function note<T extends FirewallItem>(
-  items: Map<string, T>,
-  changes: readonly (readonly [string, T | undefined])[],
-): Noted {
-  const before = new Map<string, T | undefined>();
-  const added: T[] = [];
-  for (const [key, item] of changes) {
-    const there = items.get(key);
-    if (item === there || (item !== undefined && JSON.stringify(item) === JSON.stringify(there))) continue;
-    before.set(key, there);
-    if (item !== undefined) added.push(item);
-    put(items, key, item);
-  }
-  const removed = [...before.values()].filter((item) => item !== undefined);
-  return { added, removed, rollback: () => before.forEach((item, key) => put(items, key, item)) };
 }
 
 function put<T>(items: Map<string, T>, key: string, item: T | undefined): void {

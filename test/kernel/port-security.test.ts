@@ -9,7 +9,13 @@ import test, { type ExecutionContext } from 'ava';
 
 import { openFirewall, type NodeFirewallDriver } from '../../agent/kernel/firewall/index.js';
 import { IpNetwork } from '../../core/address.js';
-import type { ContainerPort, Firewall } from '../../core/firewall.js';
+import {
+  firewallPortKey,
+  type ContainerPort,
+  type Firewall,
+  type FirewallMember,
+  type FirewallPort,
+} from '../../core/firewall.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import {
   advertisement,
@@ -313,6 +319,61 @@ test.serial('damage by hand is repaired, and counted as drift', async (t: Execut
     t.is(await ours(), before, what);
   }
   t.deepEqual(await firewall.ensure(wanted), { repaired: [], applied: [], problems: [] });
+});
+
+test.serial('elements of every kind are written as messages, and read back as they were meant', async (t) => {
+  const said: string[] = [];
+  const log = { debug: (message: string) => said.push(message) };
+  const driver = await openFirewall('nftables', { log });
+  const container: ContainerPort = {
+    link: 'wfepb',
+    bounds: {
+      ...{ mac: OTHER_MAC, ips: [NEIGHBOUR, NEIGHBOUR6], anyIp6: true, lan: true },
+      allowed: ['10.1.9.0/24', '10.1.8.1/32', 'fd00:1:9::/64'].map((text) => IpNetwork.parse(text)),
+    },
+  };
+  const ports: FirewallPort[] = [
+    { hostPort: 8080, protocol: 'tcp', ip: NEIGHBOUR, port: 80, clients: 'itself' },
+    { hostPort: 8081, protocol: 'udp', ip: NEIGHBOUR, port: 81, clients: 'gateway', hostIp: '192.0.2.1' },
+    { hostPort: 8080, protocol: 'tcp', ip: NEIGHBOUR6, port: 80, clients: 'themselves' },
+  ];
+  const plain = [
+    ['10.1.7.0/24', '10.1.0.0/16'],
+    ['fd00:1:7::/64', 'fd00:1::/48'],
+  ].map(([from = '', to = '']) => ({ from: IpNetwork.parse(from), to: IpNetwork.parse(to) }));
+  const member: FirewallMember = {
+    ...{ addresses: ['192.0.2.7', '2001:db8::7'], vnis: [{ port: 8472, vni: 4097 }], plain },
+  };
+  const before: Firewall = {
+    ...{ ...desired(PORT), vnis: [{ port: 8472, vni: 4097 }], members: new Map(), ports: new Map() },
+  };
+  const after: Firewall = {
+    ...before,
+    containers: new Map([PORT, container].map((one) => [one.link, one])),
+    members: new Map([['h2', member]]),
+    ports: new Map(ports.map((port) => [firewallPortKey(port), port])),
+  };
+  const items = [container, ...ports, member];
+  const isAsWanted = async (wanted: Firewall): Promise<void> => {
+    t.deepEqual(said.splice(0), [], 'neither refused nor written by other means');
+    const again = await openFirewall('nftables');
+    t.deepEqual(await again.ensure(wanted), { repaired: [], applied: [], problems: [] });
+    again.close();
+  };
+  await driver.ensure(before);
+  said.length = 0;
+  await driver.changeItems(after, items, []);
+  await isAsWanted(after);
+  await driver.changeItems(before, [], items);
+  await isAsWanted(before);
+  // Another program writes: what it did is found and put right.
+  await sh(`nft delete element bridge weft macs '{ "${LINK}" . ${MAC} }'`);
+  const { repaired } = await driver.changeItems(after, items, []);
+  t.regex(repaired.join(), /macs/);
+  said.length = 0;
+  await isAsWanted(after);
+  await driver.remove();
+  driver.close();
 });
 
 test.serial(

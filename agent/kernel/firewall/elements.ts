@@ -2,12 +2,13 @@
 import { addressBits, IpAddress, type IpNetwork } from '../../../core/address.js';
 import type {
   ContainerPort,
+  Firewall,
   FirewallItem,
   FirewallMember,
   FirewallPort,
   Vni,
 } from '../../../core/firewall.js';
-import type { TableName } from './rules.js';
+import type { ElementChange, Ruleset, TableName } from './rules.js';
 
 export interface Element {
   table: TableName;
@@ -97,3 +98,41 @@ export const range = (prefix: IpNetwork): string =>
     : `${bytes(prefix.base)}-${bytes(prefix.last)}`;
 
 const familyOf = (ip: string): 4 | 6 => (ip.includes(':') ? 6 : 4);
+
+/** The set changes of one table for these items; an element that another item needs stays. */
+export function elementChanges(
+  desired: Firewall,
+  added: readonly FirewallItem[],
+  removed: readonly FirewallItem[],
+  { name, ruleset }: { name: TableName; ruleset: Ruleset | undefined },
+): ElementChange[] {
+  const bySet = new Map<string, ElementChange>();
+  const changeOf = (set: string): ElementChange => {
+    const change = bySet.get(set) ?? { set, add: [], remove: [] };
+    bySet.set(set, change);
+    return change;
+  };
+  const ofTable = (items: Iterable<FirewallItem>): Element[] =>
+    [...items].flatMap(elementsOf).filter(({ table }) => table === name);
+  const has = (set: string, element: string): boolean =>
+    ruleset?.sets.get(set)?.elements.has(element) === true;
+  const gone = ofTable(removed).filter(({ set, element }) => has(set, element));
+  // Elements of maps belong to one port each.
+  const mayBeShared = gone.some(({ element }) => !element.includes(' : '));
+  const needed = new Set(mayBeShared ? ofTable(itemsOf(desired)).map(keyOf) : []);
+  for (const one of gone) if (!needed.has(keyOf(one))) changeOf(one.set).remove.push(one.element);
+  for (const { set, element } of ofTable(added)) {
+    if (!has(set, element) || changeOf(set).remove.includes(element)) changeOf(set).add.push(element);
+  }
+  for (const change of bySet.values()) {
+    change.add = [...new Set(change.add)];
+    change.remove = [...new Set(change.remove)];
+  }
+  return [...bySet.values()].filter(({ add, remove }) => add.length + remove.length > 0);
+}
+
+const keyOf = ({ set, element }: Element): string => `${set} ${element}`;
+
+function* itemsOf({ ports, containers, members }: Firewall): Iterable<FirewallItem> {
+  for (const items of [ports, containers, members]) if (items !== undefined) yield* items.values();
+}

@@ -1,5 +1,4 @@
 // One nftables table of weft's: compared with the kernel's, and written in one transaction.
-import { messageOf } from '../../../core/errors.js';
 import type { Nftables } from './libnftables.js';
 import {
   compare,
@@ -76,20 +75,13 @@ export class NftTable {
     return writes;
   }
 
-  /** Applies changes to a table that is as it was placed. @returns false where the kernel rejects them */
-  change(changes: readonly ElementChange[]): boolean {
-    try {
-      this.nft.run(renderElements(this.name, changes));
-    } catch (error) {
-      this.log?.debug('elements rejected, comparing everything', { error: messageOf(error) });
-      return false;
-    }
+  /** Notes changes of elements that were written. */
+  changed(changes: readonly ElementChange[]): void {
     const sets = this.ruleset?.sets;
     for (const { set, add, remove } of changes) {
       for (const element of remove) sets?.get(set)?.elements.delete(element);
       for (const element of add) sets?.get(set)?.elements.add(element);
     }
-    return true;
   }
 
   remove(): void {

@@ -6,17 +6,19 @@ import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import type { Firewall, FirewallItem } from '../../../core/firewall.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
+import { NetlinkSocket } from '../netlink-socket.js';
 import { AcceptKeeper } from './accept.js';
 import { closedProblems, type Finding } from './closed.js';
 import { mayClose, nftClosed, xtablesClosed } from './closed-tables.js';
 import { forwardedFamilies, readFilter } from './forward.js';
 import { compileBridgeRuleset } from './bridge-ruleset.js';
 import { countedDrops, countedLosses } from './drops.js';
-import { elementsOf, type Element } from './elements.js';
+import { changeElements, type TableChange } from './element-messages.js';
+import { elementChanges } from './elements.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import { type Nftables, type NftObject } from './libnftables.js';
 import { NftTable } from './nft-table.js';
-import { renderReplacement, type ElementChange, type Ruleset } from './rules.js';
+import { renderReplacement, type Ruleset } from './rules.js';
 import { compileRuleset } from './ruleset.js';
 import type { FirewallLog, NodeFirewallDriver, DriverReport } from './types.js';
 import { cleanEveryXtables, cleanXtables, hasOwnChain, leftover } from './xtables-clean.js';
@@ -48,6 +50,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
   readonly kind = 'nftables';
   readonly #nft: Nftables;
   readonly #probe = new RulesetProbe();
+  readonly #socket = new NetlinkSocket('netfilter');
   readonly #inet: NftTable;
   /** Undefined where the kernel has no nf_tables for bridges. */
   readonly #bridge: NftTable | undefined;
@@ -63,7 +66,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
   /** @param noBridge why the kernel does not take the table of the bridge family */
   constructor(
     nft: Nftables,
-    log?: FirewallLog,
+    private readonly log?: FirewallLog,
     readonly noBridge?: string,
   ) {
     this.#nft = nft;
@@ -137,27 +140,37 @@ export class NftablesFirewall implements NodeFirewallDriver {
     added: readonly FirewallItem[],
     removed: readonly FirewallItem[],
   ): boolean {
-    const generation = this.#probe.generation();
+    const generation = this.#known;
     const placed = this.#placed;
-    if (generation === undefined || generation !== this.#known || placed?.inet === undefined) return false;
+    if (generation === undefined || placed?.inet === undefined) return false;
     const base = baseKey(desired);
     if (placed.base !== base) return false;
-    let writes = 0;
+    const changed: (TableChange & { placed: NftTable })[] = [];
     for (const table of [this.#inet, this.#bridge]) {
       if (table === undefined) continue;
       const changes = elementChanges(desired, added, removed, table);
       if (changes.length === 0) continue;
-      if (table.ruleset === undefined || !table.change(changes)) return false;
-      writes++;
+      if (table.ruleset === undefined) return false;
+      changed.push({ table: table.name, ruleset: table.ruleset, changes, placed: table });
     }
+    if (!this.#write(generation, changed)) return false;
     placed.key = base + itemsKey(desired);
-    const settled = this.#settled?.generation === generation;
-    const after = generation + writes;
-    // If another program has written at the same time, the next comparison detects it.
-    this.#known = this.#probe.generation() === after ? after : undefined;
-    if (this.#settled !== undefined && settled && this.#known !== undefined) {
-      this.#settled = { ...this.#settled, generation: after, desired: placed.key };
+    // If another program has written meanwhile, the next comparison detects it.
+    this.#known = generation + (changed.length === 0 ? 0 : 1);
+    if (this.#settled?.generation === generation)
+      this.#settled = { ...this.#settled, generation: this.#known, desired: placed.key };
+    return true;
+  }
+
+  #write(generation: number, changed: readonly (TableChange & { placed: NftTable })[]): boolean {
+    if (changed.length === 0) return true;
+    try {
+      changeElements(this.#socket, generation, changed);
+    } catch (error) {
+      this.log?.debug('elements rejected, comparing everything', { error: messageOf(error) });
+      return false;
     }
+    for (const { placed, changes } of changed) placed.changed(changes);
     return true;
   }
 
@@ -302,12 +315,15 @@ export class NftablesFirewall implements NodeFirewallDriver {
   close(): void {
     this.#nft.close();
     this.#probe.close();
+    this.#socket.close();
   }
 }
 
-const baseKey = (desired: Firewall): string => JSON.stringify({ ...desired, ports: undefined });
+const baseKey = (desired: Firewall): string =>
+  JSON.stringify({ ...desired, ports: undefined, itemsRevision: undefined });
 
-const itemsKey = ({ ports, containers, members }: Firewall): string => {
+const itemsKey = ({ ports, containers, members, itemsRevision }: Firewall): string => {
+  if (itemsRevision !== undefined) return `${itemsRevision}`;
   const all = [...(containers?.values() ?? []), ...(members?.values() ?? [])].map(textOf);
   return [...(ports?.keys() ?? []), ...all].join();
 };
@@ -319,44 +335,6 @@ function textOf(item: FirewallItem): string {
   let text = texts.get(item);
   if (text === undefined) texts.set(item, (text = JSON.stringify(item)));
   return text;
-}
-
-/** The set changes of one table for these items; an element that another item needs stays. */
-function elementChanges(
-  desired: Firewall,
-  added: readonly FirewallItem[],
-  removed: readonly FirewallItem[],
-  { name, ruleset }: NftTable,
-): ElementChange[] {
-  const bySet = new Map<string, ElementChange>();
-  const changeOf = (set: string): ElementChange => {
-    const change = bySet.get(set) ?? { set, add: [], remove: [] };
-    bySet.set(set, change);
-    return change;
-  };
-  const ofTable = (items: Iterable<FirewallItem>): Element[] =>
-    [...items].flatMap(elementsOf).filter(({ table }) => table === name);
-  const has = (set: string, element: string): boolean =>
-    ruleset?.sets.get(set)?.elements.has(element) === true;
-  const gone = ofTable(removed).filter(({ set, element }) => has(set, element));
-  // Elements of maps belong to one port each.
-  const mayBeShared = gone.some(({ element }) => !element.includes(' : '));
-  const needed = new Set(mayBeShared ? ofTable(itemsOf(desired)).map(keyOf) : []);
-  for (const one of gone) if (!needed.has(keyOf(one))) changeOf(one.set).remove.push(one.element);
-  for (const { set, element } of ofTable(added)) {
-    if (!has(set, element) || changeOf(set).remove.includes(element)) changeOf(set).add.push(element);
-  }
-  for (const change of bySet.values()) {
-    change.add = [...new Set(change.add)];
-    change.remove = [...new Set(change.remove)];
-  }
-  return [...bySet.values()].filter(({ add, remove }) => add.length + remove.length > 0);
-}
-
-const keyOf = ({ set, element }: Element): string => `${set} ${element}`;
-
-function* itemsOf({ ports, containers, members }: Firewall): Iterable<FirewallItem> {
-  for (const items of [ports, containers, members]) if (items !== undefined) yield* items.values();
 }
 
 const xtablesChains = (chains: readonly NftObject[]): string[] =>
