@@ -148,6 +148,7 @@ function partsOf(n: number): Omit<Bare, 'container'> {
   const octets = [offset >> 8, offset & 0xff];
   return {
     link: `byhand${n + 1}`,
+    index: 10_000 + n,
     mac: `02:00:0a:65:${octets.map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`,
     address: `10.101.${octets.join('.')}/${BY_HAND.length}`,
     routes: [

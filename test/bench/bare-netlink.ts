@@ -14,6 +14,8 @@ import { messageOf } from '../../core/errors.js';
 export interface Bare {
   container: string;
   link: string;
+  /** Of the pair's end on the node: the kernel takes the index of one end only together with that of the other. */
+  index: number;
   mac: string;
   address: string;
   routes: readonly { to: string; via?: string }[];
@@ -39,13 +41,13 @@ const put = (object: ItemObject): Parameters<NetlinkSocket['batch']>[0][number] 
   return codec.request(object, INSIDE, 'create');
 };
 
-function attach({ container, link, mac, address, routes }: Bare): void {
+function attach({ container, link, index, mac, address, routes }: Bare): void {
   const { fd, socket } = openNetns(container);
   const name = textAttr(IFLA.IFNAME, link);
   const size = u32Attr(IFLA.MTU, Number(mtu));
   const inside = [ifinfo(INSIDE), textAttr(IFLA.IFNAME, 'eth0'), size, macAttr(IFLA.ADDRESS, mac)];
   const peer = Buffer.concat([...inside, u32Attr(IFLA.NET_NS_FD, fd)]);
-  const pair = [ifinfo(), name, size, linkInfo('veth', attr(VETH_INFO_PEER, peer))];
+  const pair = [ifinfo(index), name, size, linkInfo('veth', attr(VETH_INFO_PEER, peer))];
   const alias = attr(IFLA.IFALIAS, Buffer.from(`endpoint of ${link}`));
   const up = [ifinfo(0, true), name, u32Attr(IFLA.MASTER, bridgeIndex), alias];
   send(node, [
