@@ -17,6 +17,8 @@ type Call = <S extends ServiceName, Q, A>(
   method: (client: ServiceClient<S>) => Method<Q, A>,
   request: Q,
   deadlineMs: number,
+  /** By which an agent answers it by HTTP, too, in the same fields: it is asked so where it can be. */
+  route?: string,
 ) => Promise<A>;
 
 export interface Connector {
@@ -58,9 +60,15 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
         next: 'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.',
       });
     },
-    agent: (service, method, request, deadlineMs) => {
+    agent: async (service, method, request, deadlineMs, route) => {
       onAsk();
-      return ask({
+      if (route !== undefined) {
+        const { callByHttp } = await import('./http-call.js');
+        const answer = await callByHttp(options.agent, route, request, deadlineMs);
+        // The fields are those of the message, whose type the caller's method has.
+        if (answer !== undefined) return answer as never;
+      }
+      return await ask({
         ...{ service, method, request, deadlineMs, at: { socket: options.agent } },
         peer: `the agent at ${options.agent}`,
         next: 'Is `weft agent` running on this host? Name its socket with --agent or WEFT_AGENT.',

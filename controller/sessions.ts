@@ -5,6 +5,7 @@ import {
   aborted,
   deadlineExceeded,
   invalidArgument,
+  parseErrorCode,
   permissionDenied,
   resourceExhausted,
   unauthenticated,
@@ -13,7 +14,7 @@ import {
 } from '../core/errors.js';
 import { parseName } from '../core/network.js';
 import { callerOf, type Caller } from '../daemon/caller.js';
-import { MOST_OF_REPORT, parseErrorCode, toServiceError } from '../daemon/grpc.js';
+import { MOST_OF_REPORT, toServiceError } from '../daemon/grpc.js';
 import type { Logger } from '../daemon/log.js';
 import type {
   AgentMessage,

@@ -21,6 +21,13 @@ export const ERROR_CODES = [
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
+/** A code by its name, as messages carry it; INTERNAL for one that weft does not use. */
+export function parseErrorCode(name: string): ErrorCode {
+  return isErrorCode(name) ? name : 'INTERNAL';
+}
+
+const isErrorCode = (name: string): name is ErrorCode => (ERROR_CODES as readonly string[]).includes(name);
+
 export class WeftError extends Error {
   override readonly name = 'WeftError';
   /** The next step for the reader; displayed on a line of its own. */

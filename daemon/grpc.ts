@@ -18,7 +18,7 @@ import {
   type StatusObject,
 } from '@grpc/grpc-js';
 
-import { ERROR_CODES, messageOf, WeftError, type ErrorCode } from '../core/errors.js';
+import { messageOf, parseErrorCode, WeftError, type ErrorCode } from '../core/errors.js';
 import { CONTROLLER_NAME, servesAs } from '../core/identity.js';
 import { GrpcFront, type FrontOptions } from './grpc-front.js';
 import type { HostPort } from './kinds.js';
@@ -112,13 +112,6 @@ export function codeOf(code: status): ErrorCode {
       return parseErrorCode(status[code] ?? '');
   }
 }
-
-/** A code by its name, as messages carry it; INTERNAL for one that weft does not use. */
-export function parseErrorCode(name: string): ErrorCode {
-  return isErrorCode(name) ? name : 'INTERNAL';
-}
-
-const isErrorCode = (name: string): name is ErrorCode => (ERROR_CODES as readonly string[]).includes(name);
 
 export interface CallContext {
   /** Aborted when the caller gives up or its deadline passes. */

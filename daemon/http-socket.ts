@@ -1,4 +1,4 @@
-// HTTP/1.1 on a unix socket, for root alone: POST /NAME, text in, JSON out.
+// HTTP/1.1 on unix sockets, for root alone: POST /NAME, text in, JSON out.
 //
 // For programs that start often and should start little: a shell script asks in a few milliseconds what a gRPC client takes a hundred for.
 // What a request means and how an error is told is its server's (Docker's plugin, the agent's own socket).
@@ -42,16 +42,21 @@ export interface Change {
   object: Readonly<Record<string, string>>;
   /** Why it was not changed. */
   why?: string;
+  /** Of the error; absent: FAILED. */
+  code?: string;
 }
 
-export interface HttpSocketOptions {
-  path: string;
-  /** The setting that names the path, in errors. */
-  setting: string;
+export interface HttpOptions {
   contentType?: string;
   answer: (request: HttpRequest) => Promise<HttpAnswer>;
   /** The answer where `answer` has thrown, or the request is too long. */
   failed: (name: string, error: unknown) => HttpAnswer;
+}
+
+export interface HttpSocketOptions extends HttpOptions {
+  path: string;
+  /** The setting that names the path, in errors. */
+  setting: string;
 }
 
 /** @throws WeftError FAILED_PRECONDITION if another process listens there, or the socket cannot be made */
@@ -63,15 +68,7 @@ export async function serveHttpSocket(options: HttpSocketOptions): Promise<{ sto
       `Stop it, or give this agent another ${setting} (none turns it off).`,
     );
   }
-  const server = createServer(
-    { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS },
-    (request, response) => {
-      void handle(options, request, response);
-    },
-  );
-  // A caller reuses its connections; a request on one that the server closes would fail.
-  server.keepAliveTimeout = 0;
-  server.on('clientError', (_error, socket) => socket.destroy());
+  const server = serverOf(options);
   await listen(server, path, setting);
   return {
     stop: () =>
@@ -84,6 +81,60 @@ export async function serveHttpSocket(options: HttpSocketOptions): Promise<{ sto
         setTimeout(() => server.closeAllConnections(), 1000).unref();
       }),
   };
+}
+
+function serverOf(options: HttpOptions): Server {
+  const server = createServer(
+    { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS },
+    (request, response) => {
+      void handle(options, request, response);
+    },
+  );
+  // A caller reuses its connections; a request on one that the server closes would fail.
+  server.keepAliveTimeout = 0;
+  server.on('clientError', (_error, socket) => socket.destroy());
+  return server;
+}
+
+/** Serves connections that another server has accepted. */
+export class HttpConnections {
+  readonly #server: Server;
+  readonly #open = new Set<Socket>();
+  readonly #busy = new Set<Socket>();
+  #stopped: (() => void) | undefined;
+
+  constructor(options: HttpOptions) {
+    this.#server = serverOf(options);
+    this.#server.on('request', ({ socket }, response) => {
+      this.#busy.add(socket);
+      response.once('close', () => {
+        this.#busy.delete(socket);
+        if (this.#stopped !== undefined) socket.destroy();
+      });
+    });
+  }
+
+  accept(socket: Socket): void {
+    this.#open.add(socket);
+    socket.once('close', () => {
+      this.#open.delete(socket);
+      if (this.#open.size === 0) this.#stopped?.();
+    });
+    this.#server.emit('connection', socket);
+  }
+
+  /** Requests in flight get a moment to end. */
+  stop(graceMs = 1000): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#open.size === 0) return resolve();
+      const force = setTimeout(() => this.#open.forEach((socket) => socket.destroy()), graceMs);
+      this.#stopped = () => {
+        clearTimeout(force);
+        resolve();
+      };
+      for (const socket of this.#open) if (!this.#busy.has(socket)) socket.destroy();
+    });
+  }
 }
 
 async function listen(server: Server, path: string, setting: string): Promise<void> {
@@ -109,7 +160,7 @@ async function listen(server: Server, path: string, setting: string): Promise<vo
 }
 
 async function handle(
-  options: HttpSocketOptions,
+  options: HttpOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {

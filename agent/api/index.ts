@@ -6,7 +6,7 @@ export { HttpRoutes } from './http-socket.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';
 export { mountKeys } from './key-service.js';
 export { networkWriter } from './network-writer.js';
-export { type ApiSocket, openSocket } from './server.js';
+export { type ApiSocket, type Mount, openSocket } from './server.js';
 export { startSession, type SessionState } from './session.js';
 export {
   endpointMessage,

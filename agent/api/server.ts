@@ -2,7 +2,7 @@
 //
 // The socket is there before the agent can do its work, for `weft status`: that is when people ask.
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { createServer, type Server as NetServer, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 
 import { experimental, Server, ServerCredentials, type ServiceDefinition } from '@grpc/grpc-js';
@@ -12,13 +12,12 @@ import { parseNetworkName } from '../../core/network.js';
 import { serverOptions, stopGrpc, unary } from '../../daemon/grpc.js';
 import { auditInterceptor, type AuditLog } from '../../daemon/audit.js';
 import { answers } from '../../daemon/unix-socket.js';
-import { peerUid } from '../kernel/index.js';
 import {
   AgentServiceService,
   NameServiceService,
   StatusServiceService,
-  type AttachRequest,
-  type DetachRequest,
+  AttachRequest,
+  DetachRequest,
   type InspectEndpointRequest,
   type PipeworkDetachRequest,
   type PipeworkRequest,
@@ -31,6 +30,7 @@ import {
   type UnpublishPortsResponse,
   type UpdateEndpointRequest,
 } from '../../proto/gen/weft/v1/agent.js';
+import { type HttpRoutes, uidOf } from './http-socket.js';
 import type { NameApi } from '../dns/index.js';
 import { HostServiceService, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
@@ -54,14 +54,21 @@ export interface AgentApi {
   listPorts(request: ListPortsRequest): Promise<ListPortsResponse>;
 }
 
+/** Connections by HTTP/1.1, on the same socket. */
+export interface HttpWay {
+  addCall: HttpRoutes['addCall'];
+  accept(socket: Socket): void;
+  stop(): Promise<void>;
+}
+
 /** Adds a service to the socket. */
 export type Mount = (server: Server) => void;
 
 /** The agent's socket. It answers from the first moment of the start, when only the status is known. */
 export interface ApiSocket {
   readonly path: string;
-  /** From now on requests are handled. @param mounts further services */
-  serve(api: AgentApi, mounts: readonly Mount[]): void;
+  /** From now on requests are handled. @param mounts further services @param http what is served by HTTP */
+  serve(api: AgentApi, mounts: readonly Mount[], http?: HttpWay): void;
   /** May be called again. */
   stop(): Promise<void>;
 }
@@ -112,16 +119,19 @@ export async function openSocket(
   for (const service of SERVICES)
     server.addService(service, Object.fromEntries(Object.keys(service).map((name) => [name, notYet])));
   server.addService(StatusServiceService, { getStatus: unary(() => starting.status()) });
-  const listener = await listen(server, path, audit);
+  let http: HttpWay | undefined;
+  const listener = await listen(server, path, audit, () => http);
   const stop = async (): Promise<void> => {
     listener.close();
-    await stopGrpc(server);
+    await Promise.all([stopGrpc(server), http?.stop()]);
     rmSync(path, { force: true });
   };
   let stopped: Promise<void> | undefined;
   return {
     path,
-    serve: (api, mounts) => {
+    serve: (api, mounts, way) => {
+      if (way !== undefined) addCalls(way, api);
+      http = way;
       // In one go: no request comes between.
       for (const service of [...SERVICES, StatusServiceService]) server.removeService(service);
       addServices(server, api);
@@ -157,11 +167,44 @@ function addServices(server: Server, api: AgentApi): void {
   server.addService(StatusServiceService, { getStatus: unary(() => api.status()) });
 }
 
+/** What is called often: by HTTP it takes half the time, and its caller needs no library. */
+function addCalls(http: HttpWay, api: AgentApi): void {
+  http.addCall('attach', 'AgentService/Attach', AttachRequest, (request, signal) =>
+    api.attach(request, signal),
+  );
+  http.addCall('detach', 'AgentService/Detach', DetachRequest, async (request, signal) => ({
+    endpoint: await api.detach(request, signal),
+  }));
+}
+
+/** How a connection of HTTP/2, and so of gRPC, begins (RFC 9113 §3.4); no method of HTTP/1.1 does. */
+const PREFACE = 'PRI';
+
 /** @throws WeftError FAILED_PRECONDITION */
-async function listen(server: Server, path: string, audit: AuditLog | undefined): Promise<NetServer> {
+async function listen(
+  server: Server,
+  path: string,
+  audit: AuditLog | undefined,
+  http: () => HttpWay | undefined,
+): Promise<{ close(): void }> {
+  /** Connections that have not said yet what they are. */
+  const silent = new Set<Socket>();
+  const sort = (socket: Socket): void => {
+    const start = socket.read(PREFACE.length) as Buffer | null;
+    if (start === null) return void socket.once('readable', () => sort(socket));
+    silent.delete(socket);
+    socket.unshift(start);
+    if (start.toString('latin1') === PREFACE) return entranceOf(uidOf(socket)).injectConnection(socket);
+    const way = http();
+    // Before it can do its work, the agent answers by gRPC why.
+    if (way === undefined) socket.destroy();
+    else way.accept(socket);
+  };
   const listener = createServer((socket) => {
     socket.on('error', () => undefined);
-    entranceOf(uidOf(socket)).injectConnection(socket);
+    silent.add(socket);
+    socket.once('close', () => silent.delete(socket));
+    socket.once('readable', () => sort(socket));
   });
   // One for each user, whose calls are told apart by it.
   const entrances = new Map<number, ReturnType<Server['createConnectionInjector']>>();
@@ -187,18 +230,17 @@ async function listen(server: Server, path: string, audit: AuditLog | undefined)
       });
     });
     chmodSync(path, 0o600);
-    return listener;
+    return {
+      close: () => {
+        listener.close();
+        for (const socket of silent) socket.destroy();
+      },
+    };
   } catch (error) {
     throw failedPrecondition(`the socket ${path} cannot be made: ${messageOf(error)}`, 'Check --run-dir.', {
       cause: error,
     });
   }
-}
-
-/** Node.js has no name for the descriptor of a socket. */
-export function uidOf(socket: Socket): number {
-  const handle = Reflect.get(socket, '_handle') as { fd: number } | null;
-  return handle === null || handle.fd < 0 ? -1 : peerUid(handle.fd);
 }
 
 /** @throws WeftError INVALID_ARGUMENT */

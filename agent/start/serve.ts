@@ -18,6 +18,7 @@ import {
   handleRequest,
   mountHostEndpoint,
   mountKeys,
+  type Mount,
   startGauges,
   startSession,
   statusOf,
@@ -68,11 +69,13 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
       why: opened.store.state.error ?? 'it has not answered yet',
       fix: 'Start etcd, or check --etcd; until then the node joins no network.',
     }));
-  opened.socket.serve(api, [
+  const routes = new HttpRoutes(log, opened.audit);
+  const mounts: readonly Mount[] = [
     (server) => mountRuntime(server, containers, toMessage, changed.call),
     (server) => mountHostEndpoint(server, hostEndpoint, toMessage, changed.call),
     (server) => mountKeys(server, node, parts.keyRotation, changed.call),
-  ]);
+  ];
+  opened.socket.serve(api, mounts, routes);
   shutdown.add('the gauges', startGauges({ ...sources, kernel }));
   log.info('the agent serves', {
     node,
@@ -80,7 +83,6 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     underlay: underlay.current.ip.toString(),
     firewall: kernel.firewall.kind,
   });
-  const routes = new HttpRoutes(log, opened.audit);
   const routed: Manager[] = [];
   for (const plugin of plugins) await mount(plugin, opened, parts, { routes, routed, serving });
   const path = await openHttp(routes, opened);

@@ -91,7 +91,13 @@ export function endpointCommands(program: Command, action: Action): void {
   addAttachOptions(attach).action(
     action(async ({ connect }, [network, to], options: AttachOptions): Promise<Result> => {
       const request = attachRequestOf(network, to, options);
-      const made = await connect.agent('AgentService', (client) => client.attach, request, WRITE_MS);
+      const made = await connect.agent(
+        'AgentService',
+        (client) => client.attach,
+        request,
+        WRITE_MS,
+        'attach',
+      );
       made.warnings.forEach(printWarning);
       return { value: endpointShape(made), text: () => endpointBlock(made) };
     }),
@@ -109,6 +115,7 @@ export function endpointCommands(program: Command, action: Action): void {
           (client) => client.detach,
           { network, target: to },
           WRITE_MS,
+          'detach',
         );
         return { value: gone === undefined ? null : endpointShape(gone), text: () => gone?.name ?? to };
       }),

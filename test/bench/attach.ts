@@ -1,4 +1,4 @@
-// Attach latency through the agent's socket, compared with `ip -batch`.
+// Attach latency through the agent's socket, by HTTP and by gRPC, compared with `ip -batch`.
 //
 // `ip -batch` does the same steps by hand: 200 of each, in turn, every one for a fresh namespace. Also checks that the agent
 // starts no process while it attaches.
@@ -75,12 +75,13 @@ async function measure(cluster: Cluster): Promise<number> {
         'this kernel does not count the page faults of children, which tells whether there were any',
       );
     const ways: Record<Way, (n: number) => Promise<number>> = {
-      weft: (n) => asked(caller, `netns:/run/netns/${cluster.lab.run}-weft${n}`),
+      weft: (n) => asked(caller, { way: 'http', target: `netns:/run/netns/${cluster.lab.run}-weft${n}` }),
+      grpc: (n) => asked(caller, { way: 'grpc', target: `netns:/run/netns/${cluster.lab.run}-grpc${n}` }),
       node: (n) => byNode(byHand(host.namespace, `${cluster.lab.run}-node${n}`, 3 * n)),
       shell: (n) => byShell(shell, byHand(host.namespace, `${cluster.lab.run}-shell${n}`, 3 * n + 1)),
       bare: (n) => asked(bare, byMessages(`/run/netns/${cluster.lab.run}-bare${n}`, 3 * n + 2)),
     };
-    const times: Record<Way, number[]> = { weft: [], node: [], shell: [], bare: [] };
+    const times: Record<Way, number[]> = { weft: [], grpc: [], node: [], shell: [], bare: [] };
     console.log(`${ROUNDS} attaches by weft and ${ROUNDS} by ip -batch, in turn …`);
     for (let round = -WARM_UP; round < ROUNDS; round++) {
       for (const way of WAYS) {
@@ -106,6 +107,7 @@ function report(times: Record<Way, readonly number[]>, started: boolean): number
   const ratio = quantile(times.weft, 0.5) / quantile(times.node, 0.5);
   console.log(`  ${''.padEnd(38)}${'p50'.padStart(12)}${'p99'.padStart(12)}`);
   console.log(row('weft, through the agent’s socket', times.weft));
+  console.log(row('the same by gRPC', times.grpc));
   console.log(row('ip -batch, the same steps', times.node));
   console.log(row('ip -batch, from a shell that waits', times.shell));
   console.log(row('bare netlink, the same steps', times.bare));
@@ -120,7 +122,7 @@ function report(times: Record<Way, readonly number[]>, started: boolean): number
 
 /** Rounds that are not counted: they open connections and compile code. */
 const WARM_UP = 20;
-const WAYS = ['weft', 'node', 'shell', 'bare'] as const;
+const WAYS = ['weft', 'grpc', 'node', 'shell', 'bare'] as const;
 type Way = (typeof WAYS)[number];
 
 async function addNamespaces({ lab }: Cluster, count: number): Promise<void> {
@@ -129,7 +131,10 @@ async function addNamespaces({ lab }: Cluster, count: number): Promise<void> {
 }
 
 /** Has a process attach a container. @returns the milliseconds that it took */
-async function asked(process: ChildProcess, target: string | Bare): Promise<number> {
+async function asked(
+  process: ChildProcess,
+  target: { way: 'http' | 'grpc'; target: string } | Bare,
+): Promise<number> {
   process.send(target);
   const [answer] = (await once(process, 'message')) as [number | string];
   if (typeof answer === 'string') throw new Error(`attach ${JSON.stringify(target)}: ${answer}`);

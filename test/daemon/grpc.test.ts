@@ -7,14 +7,19 @@ import { join } from 'node:path';
 import { Metadata, Server, status, type ServiceError } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 
-import { failedPrecondition, invalidArgument, messageOf, WeftError } from '../../core/errors.js';
+import {
+  failedPrecondition,
+  invalidArgument,
+  messageOf,
+  parseErrorCode,
+  WeftError,
+} from '../../core/errors.js';
 import {
   call,
   channel,
   codeOf,
   fromServiceError,
   listenGrpc,
-  parseErrorCode,
   stopGrpc,
   toServiceError,
   unary,
