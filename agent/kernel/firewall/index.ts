@@ -4,9 +4,7 @@ import type { Firewall } from '../../../core/firewall.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
 import { IptablesFirewall } from './iptables.js';
 import { Nftables } from './libnftables.js';
-import { compileBridgeRuleset } from './bridge-ruleset.js';
-import { lacksBridge, NftablesFirewall, probeNftables } from './nftables.js';
-import { compileRuleset } from './ruleset.js';
+import { NftablesFirewall, probeNftables } from './nftables.js';
 import type { FirewallLog, NodeFirewallDriver } from './types.js';
 import { findDefaultXtables, type Xtables } from './xtables.js';
 
@@ -23,15 +21,11 @@ export async function openFirewall(
   choice: FirewallChoice,
   options: { log?: FirewallLog } = {},
 ): Promise<NodeFirewallDriver> {
-  const byNftables = (): NodeFirewallDriver => {
-    const nft = openNftables();
-    return new NftablesFirewall(nft, options.log, lacksBridge(nft, compileBridgeRuleset(SAMPLE)));
-  };
-  if (choice === 'nftables') return byNftables();
+  if (choice === 'nftables') return openNftables(options.log);
   if (choice === 'iptables') return openIptables(options.log);
   let reason: unknown;
   try {
-    return byNftables();
+    return await openNftables(options.log);
   } catch (error) {
     reason = error;
   }
@@ -83,11 +77,10 @@ const SAMPLE: Firewall = {
   maxConnections: 1,
 };
 
-function openNftables(): Nftables {
+async function openNftables(log: FirewallLog | undefined): Promise<NodeFirewallDriver> {
   const nft = new Nftables();
   try {
-    probeNftables(nft, compileRuleset(SAMPLE));
-    return nft;
+    return new NftablesFirewall(nft, log, await probeNftables(nft, SAMPLE));
   } catch (error) {
     nft.close();
     throw error;

@@ -66,6 +66,8 @@ export interface NftRule {
 
 /** NFT_CTX_OUTPUT_JSON (nftables/libnftables.h). */
 const OUTPUT_JSON = 1 << 4;
+/** NFT_CTX_OUTPUT_TERSE: without the elements of sets. */
+const OUTPUT_TERSE = 1 << 11;
 /** NFT_CTX_OUTPUT_HANDLE. */
 const OUTPUT_HANDLE = 1 << 3;
 /** F_SETFD and FD_CLOEXEC (fcntl(2)). */
@@ -125,22 +127,32 @@ export class Nftables {
     this.#execute(commands);
   }
 
-  /** Validates the commands in the kernel without committing them. @throws WeftError FAILED_PRECONDITION */
-  check(commands: string): void {
+  /**
+   * Validates the commands in the kernel without committing them, on another thread: the kernel waits for an RCU grace period.
+   * The library must not be used otherwise until it settles. @throws WeftError FAILED_PRECONDITION
+   */
+  async check(commands: string): Promise<void> {
+    this.#throwIfClosed();
+    this.#api.setFlags(this.#context, 0);
     this.#api.setDryRun(this.#context, true);
     try {
-      this.run(commands);
+      const status = await new Promise<number>((resolve, reject) =>
+        this.#api.run.async(this.#context, commands, (error: Error | null, result: number) =>
+          error === null ? resolve(result) : reject(error),
+        ),
+      );
+      this.#outputOf(status);
     } finally {
       this.#api.setDryRun(this.#context, false);
     }
   }
 
   /**
-   * Everything in one table. A library before 1.1.0 prints the flag of a table that has a single one from freed memory, and so
+   * Everything in one table, or all but the elements of its sets. A library before 1.1.0 prints the flag of a table that has a single one from freed memory, and so
    * returns nothing, or crashes the process: there such a table cannot be listed.
    * @throws WeftError FAILED_PRECONDITION
    */
-  listTable(family: string, name: string): NftObject[] {
+  listTable(family: string, name: string, { elements } = { elements: true }): NftObject[] {
     const flags = this.#probe.tableFlags(family, name) ?? 0;
     if (flags !== 0 && !this.#printsFlags()) {
       throw failedPrecondition(
@@ -148,7 +160,7 @@ export class Nftables {
         'Install libnftables 1.1.0 or newer, or remove the flags.',
       );
     }
-    return this.list(`list table ${family} ${name}`);
+    return this.list(`list table ${family} ${name}`, elements ? 0 : OUTPUT_TERSE);
   }
 
   #printsFlags(): boolean {
@@ -162,8 +174,8 @@ export class Nftables {
    * The output of a `list …` command that prints no table: for a table use listTable.
    * @throws WeftError FAILED_PRECONDITION, also where the object does not exist
    */
-  list(command: string): NftObject[] {
-    this.#api.setFlags(this.#context, OUTPUT_JSON);
+  list(command: string, flags = 0): NftObject[] {
+    this.#api.setFlags(this.#context, OUTPUT_JSON | flags);
     const output = this.#execute(command);
     if (output === '') return [];
     // The library's own format; callers check the fields that they read.
@@ -181,13 +193,20 @@ export class Nftables {
   }
 
   #execute(commands: string): string {
-    // A library call on a freed context would crash the process.
+    this.#throwIfClosed();
+    return this.#outputOf(this.#api.run(this.#context, commands) as number);
+  }
+
+  /** A library call on a freed context would crash the process. */
+  #throwIfClosed(): void {
     if (this.#closed) throw failedPrecondition('nftables: the firewall is closed');
-    const failed = (this.#api.run(this.#context, commands) as number) !== 0;
+  }
+
+  #outputOf(status: number): string {
     // Reading a buffer empties it, so both are read every time.
     const output = (this.#api.output(this.#context) as string | null) ?? '';
     const error = (this.#api.error(this.#context) as string | null) ?? '';
-    if (failed) {
+    if (status !== 0) {
       const [cause = '', command = ''] = error.trim().split('\n');
       throw failedPrecondition(
         `nftables: ${cause.replace(/^Error: /, '') || 'the commands were refused'}${quote(command)}`,

@@ -108,7 +108,7 @@ export class NftTable {
       }
     }
     this.nft.run(renderReplacement(this.name, wanted));
-    const structure = this.#list()?.structure;
+    const structure = this.#structure();
     this.#asWritten =
       wanted === undefined || structure === undefined ? undefined : { structure, chains: wanted.chains };
   }
@@ -116,6 +116,12 @@ export class NftTable {
   #list(): Listing | undefined {
     const [family, table] = this.#parts();
     return this.isThere ? parseListing(this.name, this.nft.listTable(family, table)) : undefined;
+  }
+
+  /** There may be thousands of elements. */
+  #structure(): string | undefined {
+    const objects = this.isThere ? this.nft.listTable(...this.#parts(), { elements: false }) : undefined;
+    return objects && parseListing(this.name, objects).structure;
   }
 
   #flags(): number | undefined {

@@ -353,17 +353,19 @@ function add(report: DriverReport, more: Pick<DriverReport, 'repaired' | 'applie
   report.problems.push(...more.problems);
 }
 
-/** Checks without changing anything that this kernel supports weft's table. @throws WeftError FAILED_PRECONDITION */
-export function probeNftables(nft: Nftables, sample: Ruleset | undefined): void {
-  nft.check(renderReplacement('inet weft', sample));
-}
-
-/** The same for the table of the bridge family. @returns why not; undefined: it does */
-export function lacksBridge(nft: Nftables, sample: Ruleset | undefined): string | undefined {
+/**
+ * Checks without changing anything that this kernel supports weft's tables. @throws WeftError where it lacks that of inet
+ * @returns why it does not take the table of the bridge family; undefined: it does
+ */
+export async function probeNftables(nft: Nftables, sample: Firewall): Promise<string | undefined> {
+  const inet = renderReplacement('inet weft', compileRuleset(sample));
+  const bridge = renderReplacement('bridge weft', compileBridgeRuleset(sample));
   try {
-    nft.check(renderReplacement('bridge weft', sample));
+    await nft.check(inet + bridge);
     return undefined;
   } catch (error) {
+    // One of the two, or both.
+    await nft.check(inet);
     return messageOf(error);
   }
 }
