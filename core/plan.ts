@@ -296,17 +296,35 @@ export function assume(objects: Iterable<KernelObject>): Actual {
   return { objects: map, unownedLinks: new Set(), up };
 }
 
-export function describeStep(step: Step): { verb: 'create' | 'change' | 'delete'; what: string } {
+export type Verb = 'create' | 'change' | 'delete';
+
+export function verbOf(step: Step): Verb {
   switch (step.do) {
     case 'create-link':
-      return { verb: 'create', what: describeObject(step.link) };
+      return 'create';
     case 'change-link':
-      return { verb: 'change', what: describeObject(step.link) };
-    case 'delete-link':
-      return { verb: 'delete', what: linkKey(step.name) };
+      return 'change';
     case 'put':
-      return { verb: step.replace ? 'change' : 'create', what: objectKey(step.object) };
+      return step.replace ? 'change' : 'create';
+    case 'delete-link':
     case 'delete':
-      return { verb: 'delete', what: objectKey(step.object) };
+      return 'delete';
+  }
+}
+
+export function describeStep(step: Step): { verb: Verb; what: string } {
+  return { verb: verbOf(step), what: subjectOf(step) };
+}
+
+function subjectOf(step: Step): string {
+  switch (step.do) {
+    case 'create-link':
+    case 'change-link':
+      return describeObject(step.link);
+    case 'delete-link':
+      return linkKey(step.name);
+    case 'put':
+    case 'delete':
+      return objectKey(step.object);
   }
 }

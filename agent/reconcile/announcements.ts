@@ -11,6 +11,9 @@ import type { Announcement } from '../kernel/index.js';
 /** Milliseconds after the change. */
 const AFTER_MS = [20, 300] as const;
 
+/** One for all: thousands of peers make no announcement. */
+const NOTHING: Announcement[] = [];
+
 /** Of objects of a container: its addresses. */
 export const addressesIn = (objects: readonly KernelObject[]): Announcement[] =>
   objects.flatMap((object) =>
@@ -22,11 +25,11 @@ export const announcedBy = (steps: readonly Step[]): Announcement[] =>
   steps.flatMap((step) => {
     if (step.do === 'put' && step.object.kind === 'proxy')
       return [{ link: step.object.link, ip: step.object.ip }];
-    if (step.do === 'put') return addressesIn([step.object]);
+    if (step.do === 'put') return step.object.kind === 'address' ? addressesIn([step.object]) : NOTHING;
     // An address that was on this link is elsewhere: its neighbours reach it by the gateway again.
     return step.do === 'delete' && isOnLinkAddress(step.object)
       ? [{ link: step.object.link, ip: bare(step.object.to) }]
-      : [];
+      : NOTHING;
   });
 
 function isOnLinkAddress(object: KernelObject): object is Extract<KernelObject, { kind: 'route' }> {

@@ -1,6 +1,6 @@
 // Applies steps in a namespace and counts them.
 import { linkKey, objectKey, type ObjectKey } from '../../core/objects/index.js';
-import { describeStep, type Step } from '../../core/plan.js';
+import { describeStep, verbOf, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AgentMetrics } from '../health/index.js';
 import type { KernelNamespace, StepFailure } from '../kernel/index.js';
@@ -20,7 +20,12 @@ export async function applySteps(
 ): Promise<StepFailure[]> {
   if (steps.length === 0) return [];
   const failures = await namespace.apply(steps, peers);
-  for (const step of steps) metrics.steps.inc({ verb: describeStep(step).verb });
+  const verbs = new Map<string, number>();
+  for (const step of steps) {
+    const verb = verbOf(step);
+    verbs.set(verb, (verbs.get(verb) ?? 0) + 1);
+  }
+  for (const [verb, count] of verbs) metrics.steps.inc({ verb }, count);
   metrics.totals.applied += steps.length - failures.length;
   metrics.totals.failed += failures.length;
   for (const { step, errno, message } of failures) {
