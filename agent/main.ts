@@ -72,8 +72,7 @@ async function run(launch: Launch, plugins: readonly Plugin[]): Promise<void> {
   const opened = await open(launch);
   const parts = assemble(opened);
   await restore(opened, parts);
-  const announcement = await serve(opened, parts, plugins);
-  await follow(opened, parts, announcement);
+  await follow(opened, parts, await serve(opened, parts, plugins));
 }
 
 async function runDryRun(launch: Launch): Promise<void> {

@@ -102,6 +102,7 @@ export class Presence implements Announcement {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
+    await this.#mayBegin();
     while (!signal.aborted && !this.#expelled) {
       let wait = QUIET;
       try {
@@ -118,6 +119,15 @@ export class Presence implements Announcement {
       }
       await sleep(wait, undefined, { signal }).catch(() => undefined);
     }
+  }
+
+  async #mayBegin(): Promise<void> {
+    const { after } = this.options;
+    if (after === undefined) return;
+    await new Promise<void>((resolve) => {
+      this.#stop.signal.addEventListener('abort', () => resolve(), { once: true });
+      void after.then(resolve);
+    });
   }
 
   #debug(message: string, error: unknown): void {

@@ -242,6 +242,8 @@ export interface AnnounceOptions {
   /** Of the life lease. */
   ttlSeconds: number;
   onConflict: (other: { instance: string; publicIp: string }) => void;
+  /** Nothing is written before this has settled, but checkName counts; absent: at once. */
+  after?: Promise<void>;
 }
 
 export interface Announcement {

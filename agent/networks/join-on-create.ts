@@ -15,12 +15,14 @@ export interface JoinOptions {
   problems: Problems;
   log: Logger;
   signal: AbortSignal;
+  /** Called when the first attempt is over. */
+  tried?: () => void;
 }
 
 /** Tries every second until the node is on the network, or the signal comes. */
 export async function joinWhenThere(
   name: string,
-  { memberships, store, problems, log, signal }: JoinOptions,
+  { memberships, store, problems, log, signal, tried }: JoinOptions,
 ): Promise<void> {
   const key = { scope: NODE, kind: 'awaited-network', id: name } as const;
   for (let told = false; !signal.aborted; told = true) {
@@ -37,6 +39,8 @@ export async function joinWhenThere(
         why: messageOf(error),
         fix: nextOf(error) ?? 'It is tried again every second.',
       });
+    } finally {
+      tried?.();
     }
     await pause(1000, undefined, { signal }).catch(() => undefined);
   }

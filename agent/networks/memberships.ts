@@ -236,6 +236,8 @@ export class Memberships {
       };
       const member = this.#member(membership, this.#claims.grantedIn(membership));
       member.save();
+      // Who waits for a subnet, as a script that starts dockerd with --bip does, needs nothing of the kernel.
+      await this.#objects.writeEnv(member);
       this.#members.set(name, member);
       member.keep(lease);
       const failures = await this.#objects.publish(name);

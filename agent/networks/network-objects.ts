@@ -58,12 +58,13 @@ export class NetworkObjects {
     const firewall = this.setFirewall();
     const [failures] = await Promise.all([reconciler.set(records), firewall]);
     await changed(name);
-    await this.#writeEnv(name, member);
+    await this.writeEnv(member);
     return failures;
   }
 
-  async #writeEnv(name: string, member: Member): Promise<void> {
+  async writeEnv({ membership }: Member): Promise<void> {
     const { runDir } = this.options;
+    const { name } = membership.network;
     if (runDir === undefined) return;
     await attempt(
       this.options,
@@ -73,7 +74,7 @@ export class NetworkObjects {
         what: `the subnet.env file of network ${name}`,
         otherwise: `Make ${runDir} writable and give it space; it is written again when the network changes or etcd answers again.`,
       },
-      () => Promise.resolve(writeSubnetEnv(runDir, member.membership)),
+      () => Promise.resolve(writeSubnetEnv(runDir, membership)),
     );
   }
 

@@ -1,22 +1,43 @@
 // Stage 5, follow: tracks etcd, the underlay and the peers permanently.
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { publicAddresses } from '../../core/compile.js';
 import { sysctlKey } from '../../core/objects/index.js';
-import type { Announcement } from '../../store/store.js';
 import { earlierLifeEnds, recoverEndpoints } from '../endpoints/index.js';
 import { joinWhenThere } from '../networks/index.js';
 import { routerAdvertisements } from '../underlay/index.js';
 import type { Parts } from './assemble.js';
 import type { Opened } from './open.js';
+import type { Announced } from './serve.js';
 import { StoreFollower } from './store-follower.js';
 
-export async function follow(opened: Opened, parts: Parts, announcement: Announcement): Promise<void> {
+/** Milliseconds from the first list that a node appears after its first joins at the latest. */
+const JOINS_FIRST_MS = 500;
+
+export async function follow(
+  opened: Opened,
+  parts: Parts,
+  { announcement, appear }: Announced,
+): Promise<void> {
   const { settings, shutdown, log, problems, kernel, store, underlay } = opened;
   const { memberships, reconciler, overlaps, peers } = parts;
   // First: the firewall goes by these routes, too.
   await overlaps.look.start();
   // Before the first list is handled: the others wait for this node's subnet.
-  for (const name of new Set([...settings.join, ...settings.subnetOnly]))
-    void joinWhenThere(name, { memberships, store, problems, log, signal: shutdown.signal });
+  const { signal } = shutdown;
+  const tries = [...new Set([...settings.join, ...settings.subnetOnly])].map(
+    (name) =>
+      new Promise<void>((tried) => {
+        void joinWhenThere(name, { memberships, store, problems, log, signal, tried });
+      }),
+  );
+  // What other nodes do when a node appears would delay its subnets.
+  if (tries.length === 0) appear();
+  else
+    void store
+      .synced(signal)
+      .then(() => Promise.race([Promise.all(tries), delay(JOINS_FIRST_MS, undefined, { signal })]))
+      .then(appear, () => undefined);
   const follower = new StoreFollower(
     {
       ...opened,

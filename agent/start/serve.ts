@@ -29,11 +29,17 @@ import { mountRuntime } from '../runtime/index.js';
 import type { Parts } from './assemble.js';
 import { type Opened, startSources } from './open.js';
 
-/** @returns the node's announcement in etcd */
-export async function serve(opened: Opened, parts: Parts, plugins: readonly Plugin[]): Promise<Announcement> {
+/** The node's announcement in etcd, which waits for `appear`. */
+export interface Announced {
+  announcement: Announcement;
+  appear: () => void;
+}
+
+export async function serve(opened: Opened, parts: Parts, plugins: readonly Plugin[]): Promise<Announced> {
   const { settings, shutdown, log, node, kernel, underlay, readiness, changed } = opened;
   const { memberships, containers, hostEndpoint } = parts;
-  const announcement = announce(opened);
+  let appear = (): void => undefined;
+  const announcement = announce(opened, new Promise((resolve) => (appear = resolve)));
   const serving: StatusPlugin[] = [];
   const sources = statusSources(opened, parts, serving);
   const api = agentApi({
@@ -87,10 +93,13 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   for (const plugin of plugins) await mount(plugin, opened, parts, { routes, routed, serving });
   const path = await openHttp(routes, opened);
   if (path !== undefined) serving.push(...routed.map((manager) => ({ manager, socket: path })));
-  return announcement;
+  return { announcement, appear };
 }
 
-function announce({ settings, store, underlay, node, instance, startedAt, ...opened }: Opened): Announcement {
+function announce(
+  { settings, store, underlay, node, instance, startedAt, ...opened }: Opened,
+  after: Promise<void>,
+): Announcement {
   const { log, problems, shutdown } = opened;
   const record = (): NodeRecord => {
     const here = underlay.current;
@@ -105,6 +114,7 @@ function announce({ settings, store, underlay, node, instance, startedAt, ...ope
     };
   };
   const announcement = store.announce(record, {
+    after,
     ttlSeconds: settings.nodeTtl.seconds,
     onConflict: (other) => {
       log.error('this node’s name is taken', { node, other: other.publicIp, otherInstance: other.instance });

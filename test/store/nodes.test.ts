@@ -80,6 +80,25 @@ test.serial('a node is announced, kept alive, rewritten, and down at once when i
   t.true(store.view.nodes.has('n1'), 'the record stays');
 });
 
+test.serial('a node that waits writes nothing, but its name is checked; it may also stop then', async (t) => {
+  const prefix = freshPrefix();
+  const [store, other] = await Promise.all([storeOn(etcd, prefix), storeOn(etcd, prefix)]);
+  const holder = other.announce(() => node('n2', { instance: 'b', publicIp: '192.0.2.8' }), quiet);
+  await eventually(() => store.view.alive.has('n2'), 'the other is alive');
+  let begin = (): void => undefined;
+  const after = new Promise<void>((resolve) => (begin = resolve));
+  const announcement = store.announce(() => node('n2'), { ...quiet, after });
+  t.throws(() => store.checkName(), { message: /the name n2 is another node's/ });
+  await announcement.stop();
+  const own = store.announce(() => node('n1'), { ...quiet, after });
+  const later = other.announce(() => node('n3'), quiet);
+  await eventually(() => store.view.alive.has('n3'), 'one that was announced later is alive');
+  t.false(store.view.nodes.has('n1'));
+  begin();
+  await eventually(() => store.view.alive.has('n1'), 'it appears');
+  await Promise.all([own, holder, later].map((one) => one.stop()));
+});
+
 test.serial(
   'a node’s record is written back within a second where somebody else has changed it',
   async (t) => {

@@ -1,6 +1,6 @@
 // The subnets of a node's networks, against a store and a kernel that are only modelled: who has one when something fails,
 // when another node has it, and when it is asked for again.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -236,6 +236,21 @@ test('a subnet that is taken in a retry, and that the kernel cannot be told of, 
   kernel.beforeApply = undefined;
   await until('it is none any more', () => problems.get(LEASE) === undefined, { everyMs: 5 });
   t.regex(subnetEnv(), /10\.100\.5\./);
+});
+
+test('who waits for the file with the subnet does not wait for the kernel', async (t) => {
+  const { memberships, store, reconciler, kernel, folder } = await remembering(t);
+  await reconciler.start();
+  store.putNetwork(network('red', 4098, 101, false));
+  const file = join(folder, 'subnets', 'red.env');
+  const seen: boolean[] = [];
+  kernel.beforeApply = () => void seen.push(existsSync(file));
+  await memberships.join('red');
+  t.true(seen.length > 0);
+  t.deepEqual(
+    seen.filter((isThere) => !isThere),
+    [],
+  );
 });
 
 test('containers of a subnet that the node has no more are told of until they are gone', async (t) => {
