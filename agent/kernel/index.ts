@@ -15,6 +15,7 @@ export type {
   StepFailure,
   UnderlayLink,
 } from './kernel.js';
+export { trimMemory } from './libc.js';
 export { openKernel } from './linux.js';
 export { bootId } from './namespaces.js';
 export { DROP_REASONS } from './pump/counters.js';

@@ -1,7 +1,8 @@
 // A netlink multicast subscription that detects losses and recovers from errors.
 import { closeSync, openSync, readdirSync } from 'node:fs';
 
-import { RawNetlinkSocket } from 'netlink';
+// Not from 'netlink' itself, which loads its messages, too.
+import { RawNetlinkSocket } from 'netlink/dist/raw.js';
 
 import { droppedBy, isNetlinkSocket, setOption, setSocketOption } from './libc.js';
 

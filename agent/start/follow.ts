@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { publicAddresses } from '../../core/compile.js';
 import { sysctlKey } from '../../core/objects/index.js';
 import { earlierLifeEnds, recoverEndpoints } from '../endpoints/index.js';
+import { trimMemory } from '../kernel/index.js';
 import { joinWhenThere } from '../networks/index.js';
 import { routerAdvertisements } from '../underlay/index.js';
 import type { Parts } from './assemble.js';
@@ -87,4 +88,5 @@ async function handleFirstList(opened: Opened, parts: Parts): Promise<void> {
   reconciler.allowPruning();
   await reconciler.compare('start');
   readiness.begins();
+  trimMemory();
 }
