@@ -69,7 +69,11 @@ export class Dns {
       view: store.view,
       displaced,
       node,
-      ping: (ips, timeoutMs) => kernel.ping(ips, timeoutMs),
+      ping: (ips, timeoutMs) =>
+        kernel.ping(
+          ips.map((ip) => ({ ip })),
+          timeoutMs,
+        ),
       onChange: () => this.#generation++,
     });
     this.upstream = new Upstream({

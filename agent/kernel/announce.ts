@@ -4,6 +4,7 @@
 // and an unsolicited neighbour advertisement (RFC 4861 §7.2.6) change what they remember at once, and teach bridges and
 // switches the port. Neighbours that remember nothing learn nothing from them.
 import { IpAddress } from '../../core/address.js';
+import { AF_PACKET, macBytes, u16 } from './frames.js';
 import { checksum } from './internet-checksum.js';
 import { closeAside, openSocket, sendTo } from './libc.js';
 
@@ -16,8 +17,7 @@ export interface AnnouncedAddress {
   from: IpAddress;
 }
 
-// include/linux/socket.h, include/uapi/linux/if_ether.h
-const AF_PACKET = 17;
+// include/uapi/linux/if_ether.h
 const ETH_P_ARP = 0x0806;
 const ETH_P_IPV6 = 0x86dd;
 const BROADCAST = 'ff:ff:ff:ff:ff:ff';
@@ -52,10 +52,6 @@ function linkAddress(index: number, protocol: number): Buffer {
   bytes.writeUInt8(6, 11);
   return bytes;
 }
-
-const macBytes = (mac: string): Buffer => Buffer.from(mac.replaceAll(':', ''), 'hex');
-const u16 = (...values: number[]): Buffer =>
-  Buffer.concat(values.map((value) => Buffer.from([value >> 8, value & 0xff])));
 
 /** Sender and target are the address itself. */
 function arp(mac: string, ip: IpAddress): Buffer {

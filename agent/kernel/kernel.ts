@@ -157,6 +157,35 @@ export interface FirewallDriver {
   close(): void;
 }
 
+/** An echo request; it is never fragmented. */
+export interface Echo {
+  ip: string;
+  /** Bytes of the IP packet. Absent: 76, or 96 of IPv6. */
+  size?: number;
+  /** 16 hexadecimal digits by which its receiver knows it. */
+  tag?: string;
+}
+
+/** Where the kernel sends packets to an address. */
+export interface NextHop {
+  /** The address itself, or that of a router. */
+  ip: string;
+  link: string;
+  /** The link address of a permanent entry, which the kernel never asks for. */
+  permanent?: string;
+}
+
+/** What the kernel remembers of neighbours in one family, of all its namespaces together. */
+export interface NeighbourTable {
+  family: Family;
+  /** Without permanent entries. */
+  entries: number;
+  /** gc_thresh3: with more of them no further neighbour is reached. */
+  most: number;
+  /** Those of the node, read where the table is half full. */
+  known?: ReadonlySet<string>;
+}
+
 /** A reserved port of the node: no process can bind it while it is held. */
 export interface PortReservation {
   release(): void;
@@ -215,7 +244,14 @@ export interface Kernel {
    * Round-trip times in milliseconds by ICMP echo, measured by the kernel's receive timestamps; undefined where no reply arrived
    * in time.
    */
-  ping(ips: readonly string[], timeoutMs: number): Promise<(number | undefined)[]>;
+  ping(echoes: readonly Echo[], timeoutMs: number): Promise<(number | undefined)[]>;
+  /** Tags of echo requests that have arrived from other nodes since the last call. */
+  heardTags(): string[];
+  /** Undefined where no route leads to the address. */
+  nextHop(ip: string): NextHop | undefined;
+  /** Link addresses of other hosts that answer for an address on a link (ARP, neighbour discovery). */
+  whoHas(link: string, ip: string): Promise<string[]>;
+  neighbourTables(): NeighbourTable[];
   /**
    * Makes UDP flows follow the added and removed ports: flows that lead elsewhere now start anew with their next packet.
    * Unrelated flows stay, and so do all where the kernel does not list them.

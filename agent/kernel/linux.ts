@@ -13,6 +13,7 @@ import { reservePort } from './port-reservation.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
 import { bootId, openNetns } from './namespaces.js';
+import { neighbourTables, nextHop, whoHas } from './neighbour-inquiry.js';
 import { refreshNeighbours } from './neighbour-refresh.js';
 import { solicitNeighbour } from './neighbour-solicitation.js';
 import { NetlinkSocket } from './netlink-socket.js';
@@ -99,7 +100,11 @@ export function openKernel({
     },
     solicitNeighbour: (link, ip) => solicitNeighbour(node, link, ip),
     refreshNeighbours: (link) => refreshNeighbours(node, link),
-    ping: (ips, timeoutMs) => pinger.ping(ips, timeoutMs),
+    ping: (echoes, timeoutMs) => pinger.ping(echoes, timeoutMs),
+    heardTags: () => pinger.heardTags(),
+    nextHop: (ip) => nextHop(node, ip),
+    whoHas: (link, ip) => whoHas(node, link, ip),
+    neighbourTables: () => neighbourTables(node),
     close: () => {
       for (const stop of watches) stop();
       watches.clear();

@@ -28,6 +28,20 @@ export async function solicitNeighbour(node: LinuxNamespace, name: string, ip: s
   const link = [...node.links().values()].find((it) => it.name === name);
   if (link === undefined) return false;
   const target = Buffer.from(IpAddress.parse(ip).toBytes());
+  const [mac] = await advertisers(link, target, (found) => found.size > 0);
+  if (mac === undefined) return false;
+  const entry = ndmsg(AF_INET6, link.index, NUD_REACHABLE, 0);
+  node.socket.batch([neighbourRequest(true, entry, attr(NDA.DST, target), macAttr(NDA.LLADDR, mac))]);
+  return true;
+}
+
+/** The link addresses that advertise an address on a link. @throws SystemError */
+export async function advertisers(
+  link: { index: number; mac: string },
+  target: Buffer,
+  isEnough: (found: ReadonlySet<string>) => boolean,
+): Promise<Set<string>> {
+  const found = new Set<string>();
   const fd = openSocket(AF_INET6, IPPROTO_ICMPV6);
   try {
     // A set bit drops a type.
@@ -39,13 +53,11 @@ export async function solicitNeighbour(node: LinuxNamespace, name: string, ip: s
     sendTo(fd, solicitation(target, link.mac), solicitedNode(target, link.index));
     for (const [i, look] of LOOKS.entries()) {
       await new Promise((resolve) => setTimeout(resolve, look - (LOOKS[i - 1] ?? 0)));
-      const mac = advertisedOn(fd, target);
-      if (mac === undefined) continue;
-      const entry = ndmsg(AF_INET6, link.index, NUD_REACHABLE, 0);
-      node.socket.batch([neighbourRequest(true, entry, attr(NDA.DST, target), macAttr(NDA.LLADDR, mac))]);
-      return true;
+      for (let mac = advertisedOn(fd, target); mac !== undefined; mac = advertisedOn(fd, target))
+        found.add(mac);
+      if (isEnough(found)) break;
     }
-    return false;
+    return found;
   } finally {
     closeFd(fd);
   }

@@ -21,6 +21,7 @@ export const RTM = {
   NEWRULE: 32,
   DELRULE: 33,
   GETRULE: 34,
+  GETNEIGHTBL: 66,
   NEWNETCONF: 80,
 } as const;
 

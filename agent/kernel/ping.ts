@@ -1,10 +1,11 @@
-// Round-trip times by ICMP echo (RFC 792, RFC 4443 §4).
+// Echo requests that are never fragmented, and their round-trip times (RFC 792, RFC 4443 §4).
 //
 // The kernel timestamps replies on arrival, so reading them late costs no accuracy, and nothing polls in a loop.
 import { randomInt } from 'node:crypto';
 
 import { IpAddress, type Family } from '../../core/address.js';
 import { checksum } from './internet-checksum.js';
+import type { Echo } from './kernel.js';
 import {
   AF_INET,
   AF_INET6,
@@ -17,18 +18,39 @@ import {
   wallClock,
 } from './libc.js';
 
+const IPPROTO_IP = 0;
 const IPPROTO_ICMP = 1;
+const IPPROTO_IPV6 = 41;
 const IPPROTO_ICMPV6 = 58;
 const SOL_RAW = 255;
 /** Same value in include/uapi/linux/icmp.h and icmpv6.h. */
 const FILTER = 1;
+// include/uapi/linux/in.h, in6.h: DF is set, and no path MTU that the kernel has learnt stands in the way.
+const PMTUDISC_PROBE = 3;
 const KINDS = {
-  4: { domain: AF_INET, protocol: IPPROTO_ICMP, request: 8, reply: 0 },
-  6: { domain: AF_INET6, protocol: IPPROTO_ICMPV6, request: 128, reply: 129 },
+  4: {
+    domain: AF_INET,
+    protocol: IPPROTO_ICMP,
+    ...{ request: 8, reply: 0, header: 20 },
+    discover: { level: IPPROTO_IP, name: 10 },
+  },
+  6: {
+    domain: AF_INET6,
+    protocol: IPPROTO_ICMPV6,
+    ...{ request: 128, reply: 129, header: 40 },
+    discover: { level: IPPROTO_IPV6, name: 23 },
+  },
 } as const;
-const PACKET = 56;
+const ICMP_HEADER = 8;
+/** Bytes of the ICMP message where no size is asked for. */
+const SMALL = 56;
+/** What begins the payload of a probe, before its tag. */
+const MAGIC = Buffer.from('weft path');
+const TAG = { at: ICMP_HEADER + MAGIC.length, bytes: 8 } as const;
 /** When replies are read, in milliseconds after the requests. */
 const LOOKS = [2, 10, 30, 80, 200, 400];
+/** Probes of other nodes that are read at a time, at most. */
+const MOST_HEARD = 256;
 
 interface Question {
   family: Family;
@@ -38,6 +60,8 @@ interface Question {
 
 export class Pinger {
   readonly #fds = new Map<Family, number>();
+  /** Sockets of their own for what others send: however much that is, no reply is lost. */
+  readonly #listeners = new Map<Family, number>();
   /** Pending requests of all calls, by sequence number: any reader of a reply resolves the call that it belongs to. */
   readonly #open = new Map<number, Question>();
   #sequence = 0;
@@ -45,11 +69,11 @@ export class Pinger {
   readonly #id = randomInt(0x10000);
   readonly #buffer = Buffer.alloc(2048);
 
-  async ping(ips: readonly string[], timeoutMs: number): Promise<(number | undefined)[]> {
-    const results = Array.from<number | undefined>({ length: ips.length });
+  async ping(echoes: readonly Echo[], timeoutMs: number): Promise<(number | undefined)[]> {
+    const results = Array.from<number | undefined>({ length: echoes.length });
     const asked = new Set<number>();
-    for (const [at, ip] of ips.entries()) {
-      const sequence = this.#ask(ip, (rttMs) => {
+    for (const [at, one] of echoes.entries()) {
+      const sequence = this.#ask(one, (rttMs) => {
         results[at] = rttMs;
         asked.delete(sequence ?? -1);
       });
@@ -67,16 +91,35 @@ export class Pinger {
     return results;
   }
 
-  /** Undefined where there is no route at all: treated as no reply. */
-  #ask(ip: string, answer: (rttMs: number) => void): number | undefined {
-    const target = IpAddress.tryParse(ip);
+  /** See Kernel.heardTags. */
+  heardTags(): string[] {
+    const tags: string[] = [];
+    for (const family of [4, 6] as const) {
+      const fd = this.#closed ? undefined : this.#listener(family);
+      if (fd === undefined) continue;
+      for (let i = 0; i < MOST_HEARD; i++) {
+        const length = this.#receive(fd);
+        if (length === undefined) break;
+        const start = this.#start(family);
+        if (length < start + TAG.at + TAG.bytes) continue;
+        const message = this.#buffer.subarray(start);
+        if (message.subarray(ICMP_HEADER, TAG.at).equals(MAGIC))
+          tags.push(message.toString('hex', TAG.at, TAG.at + TAG.bytes));
+      }
+    }
+    return tags;
+  }
+
+  /** Undefined where there is no route at all, or its link has a smaller MTU: treated as no reply. */
+  #ask(one: Echo, answer: (rttMs: number) => void): number | undefined {
+    const target = IpAddress.tryParse(one.ip);
     if (target === undefined || this.#closed) return undefined;
     const { family } = target;
     this.#sequence = (this.#sequence + 1) & 0xffff;
     const sequence = this.#sequence;
     try {
       const fd = this.#socket(family);
-      const packet = echo(family, this.#id, sequence);
+      const packet = echo(family, this.#id, sequence, one);
       const sent = wallClock();
       sendTo(fd, packet, socketAddress(target));
       this.#open.set(sequence, { family, sent, answer });
@@ -89,9 +132,8 @@ export class Pinger {
   #collect(): void {
     for (const [family, fd] of this.#fds) {
       for (let length = this.#receive(fd); length !== undefined; length = this.#receive(fd)) {
-        // A raw IPv4 socket returns the IP header, too.
-        const start = family === 4 ? (this.#buffer.readUInt8(0) & 0x0f) * 4 : 0;
-        if (length < start + 8 || this.#buffer.readUInt8(start) !== KINDS[family].reply) continue;
+        const start = this.#start(family);
+        if (length < start + ICMP_HEADER || this.#buffer.readUInt8(start) !== KINDS[family].reply) continue;
         if (this.#buffer.readUInt16BE(start + 4) !== this.#id) continue;
         const sequence = this.#buffer.readUInt16BE(start + 6);
         const question = this.#open.get(sequence);
@@ -101,6 +143,11 @@ export class Pinger {
         question.answer(Math.max(0, Number(received - question.sent) / 1e6));
       }
     }
+  }
+
+  /** A raw IPv4 socket returns the IP header, too. */
+  #start(family: Family): number {
+    return family === 4 ? (this.#buffer.readUInt8(0) & 0x0f) * 4 : 0;
   }
 
   /** A pending socket error (an unreachable network) says nothing about the other replies. */
@@ -115,28 +162,51 @@ export class Pinger {
   #socket(family: Family): number {
     const known = this.#fds.get(family);
     if (known !== undefined) return known;
-    const { domain, protocol, reply } = KINDS[family];
-    const fd = openSocket(domain, protocol);
-    try {
-      // Filters out everything but echo replies in the kernel: a set bit drops a type, of 32 types or of all 256.
-      const filter = Buffer.alloc(family === 4 ? 4 : 32, 0xff);
-      filter.writeUInt8(0xff & ~(1 << (reply & 7)), reply >> 3);
-      setOption(fd, family === 4 ? SOL_RAW : IPPROTO_ICMPV6, FILTER, filter);
+    const { reply, discover } = KINDS[family];
+    const fd = openFiltered(family, reply, (fd) => {
+      setOption(fd, discover.level, discover.name, PMTUDISC_PROBE);
       // The first call enables timestamps.
       receivedAt(fd);
-    } catch (error) {
-      closeFd(fd);
-      throw error;
-    }
+    });
     this.#fds.set(family, fd);
     return fd;
   }
 
+  /** Undefined where the kernel has no IPv6. */
+  #listener(family: Family): number | undefined {
+    const known = this.#listeners.get(family);
+    if (known !== undefined) return known;
+    try {
+      const fd = openFiltered(family, KINDS[family].request);
+      this.#listeners.set(family, fd);
+      return fd;
+    } catch {
+      return undefined;
+    }
+  }
+
   close(): void {
     this.#closed = true;
-    for (const fd of this.#fds.values()) closeFd(fd);
+    for (const fd of [...this.#fds.values(), ...this.#listeners.values()]) closeFd(fd);
     this.#fds.clear();
+    this.#listeners.clear();
   }
+}
+
+/** A socket that gets one type of message: a set bit of the kernel's filter drops a type, of 32 types or of all 256. */
+function openFiltered(family: Family, type: number, prepare: (fd: number) => void = () => undefined): number {
+  const { domain, protocol } = KINDS[family];
+  const fd = openSocket(domain, protocol);
+  try {
+    const filter = Buffer.alloc(family === 4 ? 4 : 32, 0xff);
+    filter.writeUInt8(0xff & ~(1 << (type & 7)), type >> 3);
+    setOption(fd, family === 4 ? SOL_RAW : IPPROTO_ICMPV6, FILTER, filter);
+    prepare(fd);
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+  return fd;
 }
 
 /** struct sockaddr_in, struct sockaddr_in6. */
@@ -147,11 +217,15 @@ function socketAddress(ip: IpAddress): Buffer {
   return bytes;
 }
 
-function echo(family: Family, id: number, sequence: number): Buffer {
-  const bytes = Buffer.alloc(PACKET);
+function echo(family: Family, id: number, sequence: number, { size = 0, tag }: Echo): Buffer {
+  const bytes = Buffer.alloc(Math.max(SMALL, size - KINDS[family].header));
   bytes.writeUInt8(KINDS[family].request, 0);
   bytes.writeUInt16BE(id, 4);
   bytes.writeUInt16BE(sequence, 6);
+  if (tag !== undefined) {
+    bytes.set(MAGIC, ICMP_HEADER);
+    bytes.write(tag, TAG.at, TAG.bytes, 'hex');
+  }
   // For IPv6 the kernel computes it: it covers addresses that are not known here (RFC 3542 §3.1).
   if (family === 4) bytes.writeUInt16BE(checksum(bytes), 2);
   return bytes;

@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type {
   Announcement,
   Capability,
+  Echo,
   FirewallDriver,
   FirewallDrops,
   FirewallReport,
@@ -14,6 +15,7 @@ import type {
   Kernel,
   KernelEvent,
   KernelNamespace,
+  NeighbourTable,
   NamespaceRole,
   ParentLink,
   PeerNamespaces,
@@ -415,9 +417,24 @@ export class FakeKernel implements Kernel {
     return () => this.#listeners.delete(listener);
   }
 
-  async ping(ips: readonly string[]): Promise<(number | undefined)[]> {
+  async ping(echoes: readonly Echo[]): Promise<(number | undefined)[]> {
     await Promise.resolve();
-    return ips.map((ip) => this.rtts.get(ip));
+    return echoes.map(({ ip }) => this.rtts.get(ip));
+  }
+
+  heardTags(): string[] {
+    return [];
+  }
+
+  nextHop(): undefined {}
+
+  async whoHas(): Promise<string[]> {
+    await Promise.resolve();
+    return [];
+  }
+
+  neighbourTables(): NeighbourTable[] {
+    return [];
   }
 
   filteredBridges(): [] {

@@ -235,8 +235,8 @@ test.serial('a link that is set down is reported', async (t) => {
 
 test.serial('echo works over IPv6, and concurrent calls get their own replies', async (t) => {
   const answers = await Promise.all([
-    kernel.ping(['192.0.2.1', '2001:db8::1'], 500),
-    kernel.ping(['2001:db8::1', '192.0.2.1'], 500),
+    kernel.ping([{ ip: '192.0.2.1' }, { ip: '2001:db8::1' }], 500),
+    kernel.ping([{ ip: '2001:db8::1' }, { ip: '192.0.2.1' }], 500),
   ]);
   for (const rtt of answers.flat()) t.true(rtt !== undefined && rtt >= 0 && rtt < 100);
 });

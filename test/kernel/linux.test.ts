@@ -414,17 +414,80 @@ test.serial(
   },
 );
 
+const echoes = (...ips: string[]): { ip: string }[] => ips.map((ip) => ({ ip }));
+
 test.serial('echo: answered, silent, and nowhere', async (t) => {
-  const [near, silent, nowhere] = await kernel.ping(['192.0.2.1', '192.0.2.77', '240.0.0.1'], 100);
+  const [near, silent, nowhere] = await kernel.ping(echoes('192.0.2.1', '192.0.2.77', '240.0.0.1'), 100);
   t.true(near !== undefined && near < 50);
   t.is(silent, undefined);
   t.is(nowhere, undefined);
 });
 
+test.serial('echo of a size: never fragmented, and nowhere where the link is too small', async (t) => {
+  const sizes = [1500, 1501, 28].map((size) => ({ ip: '192.0.2.1', size }));
+  sh('ip link set lo mtu 1500');
+  t.teardown(() => sh('ip link set lo mtu 65536'));
+  const [full, large, tiny] = await kernel.ping(sizes, 100);
+  t.true(full !== undefined && tiny !== undefined);
+  t.is(large, undefined);
+});
+
+test.serial('tags of echo requests that have arrived are heard once, of both families', async (t) => {
+  kernel.heardTags();
+  await kernel.ping(
+    [
+      { ip: '192.0.2.1', tag: '0011223344556677' },
+      { ip: '2001:db8::1', tag: '8899aabbccddeeff', size: 1400 },
+      { ip: '192.0.2.1' },
+    ],
+    100,
+  );
+  t.deepEqual(kernel.heardTags(), ['0011223344556677', '8899aabbccddeeff']);
+  t.deepEqual(kernel.heardTags(), []);
+});
+
+test.serial(
+  'who has an address: the link addresses that answer; the next hop and its permanent entry',
+  async (t) => {
+    sh(
+      'ip link add lan type bridge; ip addr add 203.0.113.1/24 dev lan; ip addr add fd99::1/64 dev lan nodad',
+    );
+    t.teardown(() => sh('ip link del lan'));
+    for (const n of [1, 2]) {
+      const host = await container();
+      const { pid } = host;
+      t.teardown(() => host.end());
+      sh(`ip link add w${n} master lan type veth peer name eth0 address 02:00:00:00:00:0${n} netns ${pid}`);
+      sh(`ip link set w${n} up; ip link set lan up`);
+      sh(
+        `nsenter -t ${pid} -n sh -c 'ip link set eth0 up; ip addr add 203.0.113.9/24 dev eth0; ip addr add fd99::9/64 dev eth0 nodad'`,
+      );
+    }
+    const both = ['02:00:00:00:00:01', '02:00:00:00:00:02'];
+    await until('both answer', async () => (await kernel.whoHas('lan', '203.0.113.9')).length === 2, SOON);
+    t.deepEqual(await kernel.whoHas('lan', '203.0.113.9'), both);
+    t.deepEqual(await kernel.whoHas('lan', 'fd99::9'), both);
+    t.deepEqual(await kernel.whoHas('lan', '203.0.113.77'), []);
+    t.deepEqual(kernel.nextHop('203.0.113.9'), { ip: '203.0.113.9', link: 'lan' });
+    t.deepEqual(kernel.nextHop('198.51.100.1'), { ip: '192.0.2.254', link: 'eth0' });
+    sh('ip neigh replace 203.0.113.9 lladdr 02:00:00:00:00:99 nud permanent dev lan');
+    t.is(kernel.nextHop('203.0.113.9')?.permanent, '02:00:00:00:00:99');
+  },
+);
+
+test.serial('the neighbour tables, with the limit of the kernel', (t) => {
+  const tables = kernel.neighbourTables();
+  t.deepEqual(
+    tables.map(({ family }) => family).toSorted((a, b) => a - b),
+    [4, 6],
+  );
+  t.true(tables.every(({ entries, most }) => entries >= 0 && most > 0));
+});
+
 test.serial('unresolved neighbours are resolved again, and known ones are kept', async (t) => {
   const neighbours = (): string => sh('ip neigh show dev eth0');
   sh('ip neigh replace 192.0.2.90 lladdr 02:00:00:00:00:90 nud reachable dev eth0');
-  await kernel.ping(['192.0.2.78', '2001:db8::78'], 1);
+  await kernel.ping(echoes('192.0.2.78', '2001:db8::78'), 1);
   t.regex(neighbours(), /^192\.0\.2\.78 +INCOMPLETE/m);
   t.regex(neighbours(), /^2001:db8::78 +INCOMPLETE/m);
   kernel.refreshNeighbours('eth0');

@@ -18,6 +18,7 @@ export {
   ndmsg,
   neighbourRequest,
   neighboursFor,
+  NUD_PERMANENT,
   NUD_REACHABLE,
   unresolvedNeighbour,
 } from './neighbour-messages.js';
@@ -27,6 +28,7 @@ export type { DecodedAddress, DecodedRoute, KernelLink, LinkLookup, View } from 
 export {
   decodeAnyRoute,
   decodeLookUp,
+  decodeNextHop,
   decodeRoute,
   dumpRoutes,
   isOfMain,

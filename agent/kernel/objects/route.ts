@@ -58,6 +58,14 @@ export function decodeLookUp(body: Buffer): { ip: string; index: number } | unde
     : { ip: readIp(source), index: link.readUInt32LE() };
 }
 
+/** The link of the answer to `lookUpRoute`, and the router on it; undefined where nothing leads there. */
+export function decodeNextHop(body: Buffer): { via?: string; index: number } | undefined {
+  const attrs = decodeAttrs(body, 12);
+  const [gateway, link] = [attrs.get(RTA.GATEWAY), attrs.get(RTA.OIF)];
+  if (link === undefined) return undefined;
+  return { index: link.readUInt32LE(), ...(gateway === undefined ? {} : { via: readIp(gateway) }) };
+}
+
 const isLinkLocal = (prefix: string): boolean => prefix.startsWith('fe80:');
 
 /** @param index of its link */
