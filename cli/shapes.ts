@@ -3,7 +3,16 @@
 // Every key is always present: an absent value is null.
 import type { OpenPort } from '../proto/gen/weft/v1/agent.js';
 import type { Authority, Token } from '../proto/gen/weft/v1/identity.js';
-import type { Endpoint, Lease, Network, Node, Peer, Publish, Status } from '../proto/gen/weft/v1/types.js';
+import type {
+  Endpoint,
+  Lease,
+  Network,
+  Node,
+  Peer,
+  Problem,
+  Publish,
+  Status,
+} from '../proto/gen/weft/v1/types.js';
 
 const orNull = <T>(value: T | undefined): T | null => value ?? null;
 
@@ -90,6 +99,13 @@ export const openPortShape = (open: OpenPort): object => ({
   problem: textOrNull(open.problem),
 });
 
+const problemShape = ({ what, why, fix, consequences }: Problem): object => ({
+  what,
+  why,
+  fix,
+  consequences,
+});
+
 export const nodeShape = (node: Node): object => ({
   name: node.name,
   publicIp: node.publicIp,
@@ -100,7 +116,7 @@ export const nodeShape = (node: Node): object => ({
   version: node.version,
   networks: node.networks,
   endpoints: node.endpoints,
-  problems: node.problems.map(({ what, why, fix }) => ({ what, why, fix })),
+  problems: node.problems.map(problemShape),
 });
 
 /** Without its secret. */
@@ -123,12 +139,17 @@ export const authorityShape = (authority: Authority): object => ({
 });
 
 /** A flanneld has no name: it is null. */
-const peerShape = ({ node, publicIp, state, rttMs, handshakeAgeS }: Peer): object => ({
+const peerShape = ({ node, publicIp, state, rttMs, handshakeAgeS, paths }: Peer): object => ({
   node: node === '' ? null : node,
   publicIp,
   state,
   rttMs: orNull(rttMs),
   handshakeAgeS: orNull(handshakeAgeS),
+  paths: paths.map(({ network, family, state, mtu, rttMs }) => ({
+    ...{ network, family, state },
+    mtu: orNull(mtu),
+    rttMs: orNull(rttMs),
+  })),
 });
 
 export const statusShape = (status: Status): object => ({
@@ -139,8 +160,8 @@ export const statusShape = (status: Status): object => ({
   networks: status.networks.map((it) => ({ ...nulls(it), subnet: textOrNull(it.subnet) })),
   peers: status.peers.map(peerShape),
   plugins: status.plugins.map(({ manager, socket }) => ({ manager, socket })),
-  problems: status.problems.map(({ what, why, fix }) => ({ what, why, fix })),
-  warnings: status.warnings.map(({ what, why, fix }) => ({ what, why, fix })),
+  problems: status.problems.map(problemShape),
+  warnings: status.warnings.map(problemShape),
 });
 
 /** A controller's answer: what is the node's stays empty, and the cluster is beside it. */

@@ -9,9 +9,9 @@ import { addressBits, IpNetwork } from '../core/address.js';
 import { cloudNetworksOf, endedRoutes, type CloudNetwork, type CloudRoute } from '../core/cloud.js';
 import { messageOf, nextOf } from '../core/errors.js';
 import { RETAIN_LOST_MS } from '../core/lost-records.js';
+import type { Problem } from '../core/problem.js';
 import type { Clouds } from '../cloud/index.js';
 import type { Logger } from '../daemon/log.js';
-import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { Change, Store } from '../store/store.js';
 
 const EVERY_MS = 60_000;

@@ -3,9 +3,11 @@ import { IpAddress } from '../core/address.js';
 import { prefixesOf } from '../core/network.js';
 import { coversUnderlay, findOverlap } from '../core/overlap.js';
 import type { Network } from '../core/records.js';
-import type { Problem } from '../proto/gen/weft/v1/types.js';
+import type { Problem } from '../core/problem.js';
+import type { Problem as ProblemMessage } from '../proto/gen/weft/v1/types.js';
 import { DisplacedNodes } from '../store/displaced-nodes.js';
 import type { Store } from '../store/store.js';
+import { problemsOfNodes } from './node-problems.js';
 import type { Registry, ReportSource } from './registry.js';
 
 /** A longer list of problems does not help. */
@@ -74,11 +76,14 @@ export class Problems {
   }
 
   #ofNodes(): Problem[] {
-    const problems = this.#registry.names().flatMap((name): Problem[] => {
-      if (!this.#registry.isUp(name)) return this.#displaced.isGone(name) ? [] : [this.#down(name)];
-      const reported = this.#reports.reportOf(name)?.status.problems ?? [];
-      return reported.map((problem) => ({ ...problem, what: `node ${name}: ${problem.what}` }));
+    const names = this.#registry.names();
+    const isUp = (name: string): boolean => this.#registry.isUp(name);
+    const down = names.filter((name) => !isUp(name) && !this.#displaced.isGone(name));
+    const reported = names.filter(isUp).flatMap((node) => {
+      const { problems = [] } = this.#reports.reportOf(node)?.status ?? {};
+      return problems.map((problem) => ({ node, problem: problemFrom(problem) }));
     });
+    const problems = [...down.map((name) => this.#down(name)), ...problemsOfNodes(reported, isUp)];
     if (problems.length <= MOST_OF_NODES) return problems;
     const rest = problems.length - MOST_OF_NODES;
     return [
@@ -100,6 +105,12 @@ export class Problems {
     };
   }
 }
+
+/** Families in a report are numbers. */
+const problemFrom = ({ broken, ...problem }: ProblemMessage): Problem => ({
+  ...problem,
+  broken: broken.map(({ family, ...path }) => ({ ...path, family: family === 6 ? 6 : 4 })),
+});
 
 function badRecords(store: Store): Problem[] {
   return [...store.view.bad.values()]

@@ -3,7 +3,7 @@
 // The new CA signs at once, and is trusted by who knows the former one alone, by its key that the former one signed. Nodes
 // are told, and get a certificate and both CAs. When none of them needs the former CA any more, it is dropped: that is the
 // one restart of the embedded etcd, which does not read its CA anew.
-import type { Problem } from '../proto/gen/weft/v1/types.js';
+import type { Problem } from '../core/problem.js';
 import type { ControllerStore } from '../store/etcd-store.js';
 import type { Authority } from './ca/authority.js';
 

@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { failedPrecondition, messageOf } from '../core/errors.js';
+import type { Problem } from '../core/problem.js';
 import type { Caller } from '../daemon/caller.js';
 import { certificateInfo, endsSoon, type CertificateInfo } from '../daemon/certificate.js';
 import type { GrpcFront } from '../daemon/grpc-front.js';
@@ -14,7 +15,6 @@ import type { Logger } from '../daemon/log.js';
 import { plainTextWarnings } from '../daemon/plain-text.js';
 import { keepRenewed } from '../daemon/renewal.js';
 import type { ClientTls, Tls } from '../daemon/tls.js';
-import type { Problem } from '../proto/gen/weft/v1/types.js';
 import type { CertificateRecord } from '../store/credentials.js';
 import type { ControllerStore } from '../store/etcd-store.js';
 import type { EtcdUser } from '../store/etcd-users.js';

@@ -239,6 +239,9 @@ export class Sessions implements ReportSource {
       // Most reports are only signs of life and change nothing for those who watch nodes.
       if (before === undefined || substance(before.status) !== substance(status))
         this.#onReport(session.node);
+    } else {
+      const before = this.#reports.get(session.node);
+      if (before !== undefined) before.at = this.#options.clock.now();
     }
     session.send({ $case: 'ack', value: { sequence, version: '', control: [] } });
     this.#tellAuthorities(session);

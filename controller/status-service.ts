@@ -1,9 +1,15 @@
 // StatusService of a controller: its own state and the cluster's.
 import { subnetIn } from '../core/families.js';
 import { describeNetwork } from '../core/drivers/index.js';
+import type { Problem } from '../core/problem.js';
 import { unary } from '../daemon/grpc.js';
 import type { StatusServiceServer } from '../proto/gen/weft/v1/agent.js';
-import type { Peer, Problem, Status, StatusNetwork } from '../proto/gen/weft/v1/types.js';
+import {
+  type Peer,
+  Problem as ProblemMessage,
+  type Status,
+  type StatusNetwork,
+} from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import type { Sources } from './messages.js';
 import type { Problems } from './problems.js';
@@ -72,8 +78,8 @@ export function statusService(options: {
         },
         networks: networksOf(store),
         peers: peersOf(store, registry),
-        problems: found,
-        warnings: warnings(),
+        problems: found.map((problem) => ProblemMessage.fromPartial(problem)),
+        warnings: warnings().map((warning) => ProblemMessage.fromPartial(warning)),
         plugins: [],
       };
     }),
@@ -104,5 +110,6 @@ function peersOf({ view }: Store, registry: Registry): Peer[] {
     state: registry.isUp(node) ? 'up' : 'down',
     rttMs: undefined,
     handshakeAgeS: undefined,
+    paths: [],
   }));
 }

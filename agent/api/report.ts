@@ -1,8 +1,9 @@
-// The node's status as a report to the controller, which takes no larger one than it keeps.
+// What a controller shows of this node: health, networks, problems and warnings.
 //
-// What the controller shows comes first: networks, then problems. Peers, of which it knows by itself, are left out first.
+// Nothing in it grows with the cluster, and nothing changes by itself: a report is sent when something has changed. It is
+// never larger than a controller keeps.
 import { MOST_OF_REPORT } from '../../daemon/grpc.js';
-import { Peer, Problem, Status, StatusNetwork } from '../../proto/gen/weft/v1/types.js';
+import { Problem, Status, StatusNetwork } from '../../proto/gen/weft/v1/types.js';
 
 interface Codec<T> {
   encode(message: T): { finish(): Uint8Array };
@@ -14,10 +15,11 @@ const sizeOf = <T>(codec: Codec<T>, message: T): number => codec.encode(message)
 const FRAME = 8;
 const NOTE = 1024;
 
-/** The status itself, where it is no larger; else as much of it as fits. @param most bytes */
+/** As much of it as fits, networks first. @param most bytes */
 export function reportOf(status: Status, most = MOST_OF_REPORT): Status {
-  if (sizeOf(Status, status) <= most) return status;
-  const bare = { ...status, networks: [], problems: [], warnings: [], peers: [] };
+  const { health, node } = status;
+  const capabilities = node?.capabilities ?? [];
+  const bare = Status.fromPartial({ health, ...(node && { node: { name: node.name, capabilities } }) });
   let left = most - NOTE - sizeOf(Status, bare);
   const taken = <T>(codec: Codec<T>, list: readonly T[]): T[] =>
     list.filter((one) => {
@@ -26,7 +28,8 @@ export function reportOf(status: Status, most = MOST_OF_REPORT): Status {
       left -= size;
       return true;
     });
-  const networks = taken(StatusNetwork, status.networks);
+  const shown = status.networks.map(({ name, mtu }) => StatusNetwork.fromPartial({ name, mtu }));
+  const networks = taken(StatusNetwork, shown);
   const problems = taken(Problem, status.problems);
   const warnings = taken(Problem, status.warnings);
   const missing = [
@@ -34,12 +37,14 @@ export function reportOf(status: Status, most = MOST_OF_REPORT): Status {
     count(status.problems.length - problems.length, 'problems'),
   ].filter((text) => text !== '');
   if (missing.length > 0)
-    problems.push({
-      what: 'the report of this node',
-      why: `has no room for ${missing.join(' and ')}`,
-      fix: 'See weft status on the node itself.',
-    });
-  return { ...bare, networks, problems, warnings, peers: taken(Peer, status.peers) };
+    problems.push(
+      Problem.fromPartial({
+        what: 'the report of this node',
+        why: `has no room for ${missing.join(' and ')}`,
+        fix: 'See weft status on the node itself.',
+      }),
+    );
+  return { ...bare, networks, problems, warnings };
 }
 
 const count = (missing: number, what: string): string => (missing === 0 ? '' : `${missing} more ${what}`);

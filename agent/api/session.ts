@@ -172,6 +172,8 @@ class Conversation {
   #sequence = 0;
   #acknowledged = 0;
   #wantsReport = false;
+  /** What the controller knows by this session. */
+  #told = '';
   #debounce: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
 
@@ -240,8 +242,12 @@ class Conversation {
     if (this.#wantsReport) return;
     try {
       const status = reportOf(this.#options.status());
+      const told = JSON.stringify(status);
+      const isNews = told !== this.#told;
+      this.#told = told;
       this.#sequence += 1;
-      this.#send({ $case: 'report', value: { sequence: this.#sequence, status } });
+      const value = { sequence: this.#sequence, status: isNews ? status : undefined };
+      this.#send({ $case: 'report', value });
     } catch (error) {
       this.#options.log.error('the report for the controller could not be made', { error });
     }

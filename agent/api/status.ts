@@ -2,10 +2,12 @@
 import { containerMtu } from '../../core/compile.js';
 import { textIn, subnetIn } from '../../core/families.js';
 import { describeNetwork, firstGateway } from '../../core/drivers/index.js';
+import type { Problem as Known } from '../../core/problem.js';
 import type { Endpoint } from '../../core/records.js';
 import {
   type Endpoint as EndpointMessage,
-  type Problem,
+  Peer,
+  Problem,
   Status,
   type StatusPlugin,
 } from '../../proto/gen/weft/v1/types.js';
@@ -14,7 +16,13 @@ import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
 import type { Capability } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import { type AgentMetrics, type AgentReadiness, FIRST_LIST, type Problems } from '../health/index.js';
+import {
+  type AgentMetrics,
+  type AgentReadiness,
+  FIRST_LIST,
+  OUTAGE,
+  type Problems,
+} from '../health/index.js';
 import type { Peers } from '../underlay/index.js';
 import type { SessionState } from './session.js';
 
@@ -47,7 +55,7 @@ export interface StatusSources extends StartSources {
   memberships: Memberships;
   endpoints: Endpoints;
   publisher: Publisher;
-  peers: Peers;
+  peers: Pick<Peers, 'list'>;
   publicIp: () => { ip: string; ip6?: string };
   /** The programs that this node serves; they begin after the agent's own API. */
   plugins: readonly StatusPlugin[];
@@ -96,8 +104,8 @@ export function startStatusOf(sources: StartSources): Status {
     networks: [],
     peers: [],
     plugins: [],
-    problems,
-    warnings: sources.problems.warnings(),
+    problems: problems.map((problem) => Problem.fromPartial(problem)),
+    warnings: sources.problems.warnings().map((warning) => Problem.fromPartial(warning)),
   };
 }
 
@@ -123,12 +131,7 @@ export function statusOf(sources: StatusSources): Status {
         expires: memberships.expires(network.name)?.toISOString(),
       };
     }),
-    peers: peers.list().map(({ node, ...peer }) => ({
-      rttMs: undefined,
-      handshakeAgeS: undefined,
-      node: node ?? '',
-      ...peer,
-    })),
+    peers: peers.list().map((peer) => Peer.fromPartial(peer)),
     plugins: sources.plugins.map((plugin) => ({ ...plugin })),
   };
 }
@@ -137,42 +140,69 @@ export function statusOf(sources: StatusSources): Status {
 export const etcdAt = (urls: readonly string[]): string => `etcd at ${urls.join(', ')}`;
 
 /** All current problems, as `weft status` lists them. */
-export function problemsOf(sources: ProblemSources): Problem[] {
-  const { store, problems, readiness, displaced, controller, etcd } = sources;
+export function problemsOf(sources: ProblemSources): Known[] {
+  const { store, problems, readiness, displaced, etcd } = sources;
   // The failure that the start waits to repeat says more.
   const waiting = problems.get(FIRST_LIST) === undefined ? readiness.waiting() : undefined;
+  const isTold = waiting !== undefined && readiness.isWaitingFor(etcdAt(etcd));
   const list = [...(waiting === undefined ? [] : [waiting]), ...problems.list(), ...displaced.problems()];
+  const away = [...(isTold ? [] : etcdAway(sources)), ...controllerAway(sources)];
+  const outage = problems.get(OUTAGE);
+  const shown =
+    outage === undefined
+      ? [...list, ...away]
+      : list.map((problem) => (problem === outage ? withConsequences(outage, away) : problem));
+  return [...shown, ...restoredStore(sources), ...badRecords(store)];
+}
+
+/** Servers that are away while nothing is reached are no problems of their own. */
+const withConsequences = (cause: Known, away: readonly Known[]): Known => ({
+  ...cause,
+  consequences: [...away.map(({ what, why }) => `${what}: ${why}`), ...(cause.consequences ?? [])],
+});
+
+function etcdAway({ store, etcd }: ProblemSources): Known[] {
   const { connected, since, error } = store.state;
-  const what = etcdAt(etcd);
-  const isTold = waiting !== undefined && readiness.isWaitingFor(what);
-  if (!connected && !isTold) {
-    list.push({
-      what,
+  if (connected) return [];
+  return [
+    {
+      what: etcdAt(etcd),
       why: error ?? `it has not answered since ${since.toISOString()}`,
       fix: 'Start etcd, or check --etcd; containers keep their connectivity, and changes here are written later.',
-    });
-  }
-  const { restored } = store.state;
-  if (connected && restored !== undefined && Date.now() < restored.getTime() + RESTORED_SHOWN_MS) {
-    list.push({
-      what,
-      why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; the nodes write back what they have`,
-      fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
-    });
-  }
-  for (const { key, why } of store.view.bad.values()) {
-    list.push({ what: `the record ${key} in etcd`, why, fix: 'Correct or delete it; weft leaves it alone.' });
-  }
+    },
+  ];
+}
+
+function controllerAway({ controller }: ProblemSources): Known[] {
   const { state, address, error: why } = controller();
-  if (state === 'disconnected') {
-    list.push({
+  if (state !== 'disconnected') return [];
+  return [
+    {
       what: `the controller at ${address}`,
       why: why === '' ? 'it does not answer' : why,
       fix: 'Start it, or check --controller; this node works on without it.',
-    });
-  }
-  return list;
+    },
+  ];
 }
+
+function restoredStore({ store, etcd }: ProblemSources): Known[] {
+  const { connected, restored } = store.state;
+  if (!connected || restored === undefined || Date.now() >= restored.getTime() + RESTORED_SHOWN_MS) return [];
+  return [
+    {
+      what: etcdAt(etcd),
+      why: `it was restored from an older copy, or emptied, at ${restored.toISOString()}; the nodes write back what they have`,
+      fix: 'See whether anything is missing: weft network ls, weft node ls. This line goes after ten minutes.',
+    },
+  ];
+}
+
+const badRecords = ({ view }: ProblemSources['store']): Known[] =>
+  [...view.bad.values()].map(({ key, why }) => ({
+    what: `the record ${key} in etcd`,
+    why,
+    fix: 'Correct or delete it; weft leaves it alone.',
+  }));
 
 /** An endpoint of this node as a message of the services. */
 export function endpointMessage(endpoint: Endpoint, memberships: Memberships): EndpointMessage {

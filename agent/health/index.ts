@@ -7,6 +7,7 @@ export {
   FIREWALL,
   networkScope,
   NODE,
+  OUTAGE,
   type ProblemKey,
   type ProblemScope,
   UNDERLAY,

@@ -17,8 +17,7 @@ export interface AgentMetrics {
   leases: Gauge;
   endpoints: Gauge<'network'>;
   peers: Gauge<'network'>;
-  peerRtt: Gauge<'node'>;
-  handshakeAge: Gauge<'node'>;
+  peerRtt: Histogram;
   pumped: Gauge<'link' | 'direction'>;
   pumpDrops: Gauge<'link' | 'reason'>;
   storeConnected: Gauge;
@@ -92,16 +91,10 @@ export function agentMetrics(): AgentMetrics {
       labelNames: ['network'],
       registers,
     }),
-    peerRtt: new Gauge({
+    peerRtt: new Histogram({
       name: 'weft_peer_rtt_seconds',
-      help: 'Last round-trip time to another node through the overlay.',
-      labelNames: ['node'],
-      registers,
-    }),
-    handshakeAge: new Gauge({
-      name: 'weft_handshake_age_seconds',
-      help: 'Time since the last WireGuard handshake with another node.',
-      labelNames: ['node'],
+      help: 'Round-trip times to other nodes through the overlay.',
+      buckets: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5],
       registers,
     }),
     pumped: new Gauge({

@@ -37,6 +37,7 @@ export type ProblemKind =
   // The underlay.
   | 'address'
   | 'peer'
+  | 'neighbour-table'
   | 'router-advertisements'
   | 'duplicate-address'
   | 'public-address'
@@ -74,6 +75,7 @@ export type ProblemKind =
 export const WARNINGS: ReadonlySet<ProblemKind> = new Set([
   'allowed-overlap',
   'containing-route',
+  'neighbour-table',
   'plain-text',
   'port-security',
   'public-address',
@@ -88,6 +90,8 @@ export interface ProblemKey {
 
 export const NODE = { kind: 'node' } as const satisfies ProblemScope;
 export const UNDERLAY = { kind: 'underlay' } as const satisfies ProblemScope;
+/** The underlay's link carries nothing: no other node, and maybe no etcd, is reached. */
+export const OUTAGE = { scope: UNDERLAY, kind: 'peer', id: 'link' } as const satisfies ProblemKey;
 export const FIREWALL = { kind: 'firewall' } as const satisfies ProblemScope;
 export const DNS = { kind: 'dns' } as const satisfies ProblemScope;
 

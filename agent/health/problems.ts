@@ -4,6 +4,7 @@
 // end with it.
 import { isDeepStrictEqual } from 'node:util';
 
+import type { Problem } from '../../core/problem.js';
 import {
   type ProblemKey,
   type ProblemKind,
@@ -12,11 +13,7 @@ import {
   WARNINGS,
 } from './problem-key.js';
 
-export interface Problem {
-  what: string;
-  why: string;
-  fix: string;
-}
+export type { Problem } from '../../core/problem.js';
 
 interface Entry {
   scope: string;

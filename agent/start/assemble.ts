@@ -27,7 +27,7 @@ import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { type Look, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
-import { duplicateAddresses, Peers } from '../underlay/index.js';
+import { duplicateAddresses, measurePeers, Peers } from '../underlay/index.js';
 import { Hook } from './hook.js';
 import type { Opened } from './open.js';
 
@@ -184,7 +184,10 @@ export function assemble(opened: Opened): Parts {
     ...{ ...forPlugins, endpointPorts, attacher, reconciler },
     servesNames: settings.dns === 'on',
   });
-  const peers = new Peers({ store, kernel, memberships, reconciler, overlaps, metrics, problems, node });
+  const peers = new Peers({
+    ...{ store, kernel, memberships, reconciler, overlaps, underlay, metrics, problems, log, node },
+  });
+  measurePeers(metrics.registry, () => peers.list());
   const keyRotation = new KeyRotation({
     ...{ state, memberships, store, log },
     greet: () => peers.greet(underlay.current.link),

@@ -56,7 +56,7 @@ export async function follow(
   await parts.control.start();
   void parts.duplicateAddresses.start();
   peers.start();
-  shutdown.add('the round-trip samples', () => peers.stop());
+  shutdown.add('the probes of paths', () => peers.stop());
   const renewed = opened.identity?.follow(problems, shutdown.signal);
   shutdown.add('the certificate', async () => await renewed);
   await underlay.follow({

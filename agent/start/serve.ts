@@ -56,8 +56,8 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     },
     hello: { node, instance: opened.instance, version },
     onAuthorities: (hashes) => opened.identity?.mustTrust(hashes),
-    // What all nodes would report a controller finds by itself.
-    status: () => statusOf({ ...sources, displaced: { problems: () => [] } }),
+    // What all nodes would report a controller finds by itself; and a report does not grow with the cluster.
+    status: () => statusOf({ ...sources, displaced: { problems: () => [] }, peers: { list: () => [] } }),
     onControl: (addresses) => void parts.control.told(addresses),
     handle: (request) => handleRequest(request, api, shutdown.signal),
     log,

@@ -6,7 +6,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Underlay } from '../../core/compile.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Kernel } from '../kernel/index.js';
+import type { Problem } from '../../core/problem.js';
+import type { Kernel, UnderlayLink } from '../kernel/index.js';
 import { type Problems, UNDERLAY } from '../health/index.js';
 import type { State } from '../state/index.js';
 import { findUnderlay, type LastAddresses, sameUnderlay, type UnderlaySettings } from './find-underlay.js';
@@ -33,7 +34,7 @@ export interface UnderlayListener {
 
 export class NodeUnderlay {
   #on: UnderlayListener | undefined;
-  #running = true;
+  #outage: Problem | undefined;
   #last: LastAddresses;
 
   private constructor(
@@ -92,11 +93,10 @@ export class NodeUnderlay {
         this.#warn();
         this.#on.changed(!found.ip.equals(before.ip));
       }
-      const wasRunning = this.#running;
-      this.#running = (await kernel.underlayLinks()).some(
-        ({ name, running }) => name === found.link && running,
-      );
-      if (this.#running && !wasRunning) this.#on.back();
+      const wasRunning = this.#outage === undefined;
+      const link = (await kernel.underlayLinks()).find(({ name }) => name === found.link);
+      this.#outage = link?.running === true ? undefined : outageOf(found.link, link);
+      if (this.#outage === undefined && !wasRunning) this.#on.back();
     } catch (error) {
       // Cables are pulled and plugged in again: the last underlay stays in use until another one is found.
       problems.set(ADDRESS, {
@@ -105,6 +105,11 @@ export class NodeUnderlay {
         fix: error instanceof WeftError ? (error.next ?? '') : 'See the log of the agent.',
       });
     }
+  }
+
+  /** Why its link carries nothing; undefined: it does. */
+  get outage(): Problem | undefined {
+    return this.#outage;
   }
 
   #warn(): void {
@@ -122,5 +127,18 @@ export class NodeUnderlay {
     }
   }
 }
+
+const outageOf = (name: string, link: UnderlayLink | undefined): Problem =>
+  Object.values(link?.flaws ?? {}).includes('down')
+    ? {
+        what: `the link ${name}, which carries the underlay`,
+        why: 'it is set down',
+        fix: `Bring it up: ip link set ${name} up.`,
+      }
+    : {
+        what: `the link ${name}, which carries the underlay`,
+        why: link === undefined ? 'it is gone' : 'it has no carrier',
+        fix: 'Check its cable, and the port at the other end.',
+      };
 
 const addressesOf = ({ ip, ip6 }: Underlay): string => [ip, ...(ip6 === undefined ? [] : [ip6])].join(',');

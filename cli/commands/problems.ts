@@ -7,8 +7,23 @@ export function problemLines(problems: readonly Problem[], heading = 'Problems')
   return [
     '',
     `${heading}:`,
-    ...problems.flatMap(({ what, why, fix }) =>
-      [`  ${what}`, `    why: ${why}`, `    fix: ${fix}`].map(visible),
+    ...problems.flatMap(({ what, why, fix, consequences }) =>
+      [...[`  ${what}`, `    why: ${why}`, `    fix: ${fix}`], ...consequenceLines(consequences)].map(
+        visible,
+      ),
     ),
+  ];
+}
+
+/** A longer list does not help. */
+const MOST_CONSEQUENCES = 10;
+
+function consequenceLines(consequences: readonly string[]): string[] {
+  const rest = consequences.length - MOST_CONSEQUENCES;
+  const shown = consequences.slice(0, MOST_CONSEQUENCES).map((line) => `      - ${line}`);
+  return [
+    ...(shown.length === 0 ? [] : ['    so:']),
+    ...shown,
+    ...(rest > 0 ? [`      - and ${rest} more, see -o json`] : []),
   ];
 }

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 
 import { WeftError } from '../../core/errors.js';
 import type {
+  Path,
   Peer,
   Problem,
   Status,
@@ -52,7 +53,8 @@ async function ask(connect: Connector, isNode: boolean): Promise<{ status: Statu
         whom === 'agent'
           ? `the agent at ${connect.agentPath}`
           : `the controller at ${connect.controllerAddress}`;
-      problems.push({ what, why: error.message, fix: error.next ?? '' });
+      const nothing = { consequences: [], broken: [], isCause: false };
+      problems.push({ what, why: error.message, fix: error.next ?? '', ...nothing });
     }
   }
   return { status: unreachable(connect, problems), isCluster: false };
@@ -93,6 +95,21 @@ const certificateText = (node: StatusNode | undefined): string | undefined =>
   node?.certificateExpires && `ends ${relative(node.certificateExpires)}`;
 
 const listed = (...parts: (string | undefined)[]): string => parts.filter(Boolean).join(', ');
+
+/** How many there are; then those that are not ok. */
+function pathsText(paths: readonly Path[]): string {
+  const broken = paths.filter(({ state }) => state !== 'ok' && state !== 'unknown' && state !== 'node-down');
+  const unknown = paths.filter(({ state }) => state === 'unknown').length;
+  const ok = paths.filter(({ state }) => state === 'ok').length;
+  return listed(
+    `${ok} ok`,
+    unknown === 0 ? undefined : `${unknown} unknown`,
+    ...broken.map(
+      ({ network, family, state, mtu }) =>
+        `${network} IPv${family} ${state}${state === 'mtu' && mtu !== undefined ? ` ${mtu}` : ''}`,
+    ),
+  );
+}
 
 async function nodeText(status: Status): Promise<string> {
   const { node, store, controller } = status;
@@ -139,9 +156,10 @@ async function nodeText(status: Status): Promise<string> {
       it.publicIp,
       it.state,
       it.rttMs === undefined ? '' : `${it.rttMs.toFixed(2)} ms`,
+      pathsText(it.paths),
       ...(isEncrypted ? [it.handshakeAgeS === undefined ? '' : `${Math.round(it.handshakeAgeS)} s ago`] : []),
     ]);
-    const columns = ['NODE', 'PUBLIC IP', 'STATE', 'RTT', ...(isEncrypted ? ['HANDSHAKE'] : [])];
+    const columns = ['NODE', 'PUBLIC IP', 'STATE', 'RTT', 'PATHS', ...(isEncrypted ? ['HANDSHAKE'] : [])];
     parts.push('', 'Peers:', indent(await table(columns, rows)));
   }
   return [...parts, ...problemLines(status.problems), ...problemLines(status.warnings, 'Warnings')].join(

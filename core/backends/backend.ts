@@ -134,9 +134,9 @@ export interface Backend<T extends BackendType = BackendType> {
   /** Why the peer cannot be reached; undefined: the records show no reason. */
   unreachable(membership: OverlayMembership<T>, remote: Remote): string | undefined;
   /** An address of the peer's node that answers through the overlay. */
-  probeAddress(lease: Lease): IpAddress;
-  /** What to check if a peer is up and does not answer. */
-  advice(network: OverlayNetwork<T>): string;
+  probeAddress(remote: Remote): IpAddress;
+  /** What to check if a peer is up and does not answer in a family. */
+  advice(network: OverlayNetwork<T>, family: Family): string;
 
   describe(network: OverlayNetwork<T>): BackendFields;
   describeLease(lease: Lease): LeaseFields;

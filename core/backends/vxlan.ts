@@ -178,7 +178,8 @@ export const vxlan: Backend<'vxlan'> = {
   },
   /** The base address of a node's subnet is its VTEP's own. */
   probeAddress: ({ subnet }) => subnet.base,
-  advice: ({ port }) => `Check that UDP port ${port} is open between the two hosts, in both directions.`,
+  advice: ({ port }, family) =>
+    `Check that UDP port ${port} is open between the two hosts over IPv${family}, in both directions.`,
 
   describe: ({ vni, port, directRouting = false }) => ({ vni, port, directRouting }),
   describeLease(lease) {

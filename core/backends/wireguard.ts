@@ -225,8 +225,8 @@ export const wireguard: Backend<'wireguard'> = {
   },
   /** The base address of a node's subnet is its device's own. */
   probeAddress: ({ subnet }) => subnet.base,
-  advice: (network) =>
-    `Check that UDP port ${portOf(network, network.subnet.family)} is open between the two hosts, in both directions, and that both have the same PSK.`,
+  advice: (network, family) =>
+    `Check that UDP port ${portOf(network, family)} is open between the two hosts, in both directions, and that both have the same PSK.`,
 
   describe: (network) => ({ port: portOf(network, network.subnet.family) }),
   describeLease(lease) {

@@ -33,8 +33,22 @@ export interface NetworkAt<N extends Network = Network> {
   lease?: Pick<Lease, 'subnet' | 'subnet6'> | undefined;
 }
 
-/** The address that probes another node through the network, and what to check if it is silent; or why no probe can succeed. */
-export type Probe = { address: IpAddress; advice: string } | { unreachable: string };
+/** How a peer's node is probed through the network in one family; or why no probe can succeed. */
+export type Probe = { family: Family } & (
+  | {
+      /** It answers there, through the tunnel. */
+      address: IpAddress;
+      /** The peer's underlay address. */
+      underlay: IpAddress;
+      /** Bytes of the largest IP packet that a container sends to the peer. */
+      size: number;
+      /** Bytes that such a packet has on the underlay. */
+      outerSize: number;
+      /** What to check if it is silent. */
+      advice: string;
+    }
+  | { unreachable: string }
+);
 
 export interface NetworkFields extends BackendFields {
   backend?: string;
@@ -135,8 +149,8 @@ export interface Driver<N extends Network = Network> {
   udpPorts(network: N): number[];
   /** The link on which the host itself can have an address in the network. */
   hostLink(membership: Membership<N>): { name: string; mac: string } | undefined;
-  /** Undefined: the peer is not reached through this network. */
-  probe(membership: Membership<N>, peer: Lease): Probe | undefined;
+  /** One in each family of the peer's lease; none: the peer is not reached through this network. */
+  probes(membership: Membership<N>, peer: Lease): Probe[];
 
   /** Fields of the API that describe a network, beside the common ones. */
   describe(network: N): NetworkFields;

@@ -60,7 +60,7 @@ export const layer2 = {
   udpPorts: () => [],
   vnis: () => [],
   hostLink: () => undefined,
-  probe: () => undefined,
+  probes: () => [],
 
   describe: ({ parent, gateway, pool }): NetworkFields => ({
     ...(parent !== undefined && { parent }),

@@ -89,10 +89,13 @@ function remoteOf(membership: OverlayMembership, side: Side, lease: Lease): Remo
   return why === undefined ? remote : { why };
 }
 
-/** Why a peer cannot be reached in a family; undefined: the records show no reason. */
-export function unreachable(membership: OverlayMembership, peer: Lease, family: Family): string | undefined {
+/** A peer's end in a family, or why it cannot be reached there, as far as the records show it. */
+export function remoteIn(
+  membership: OverlayMembership,
+  peer: Lease,
+  family: Family,
+): Remote | { why: string } {
   const side = sidesOf(membership).find((side) => side.family === family);
-  if (side === undefined) return `this node has no IPv${family} there`;
-  const remote = remoteOf(membership, side, peer);
-  return 'why' in remote ? remote.why : undefined;
+  if (side === undefined) return { why: `this node has no IPv${family} there` };
+  return remoteOf(membership, side, peer);
 }

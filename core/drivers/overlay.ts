@@ -22,7 +22,7 @@ import type { OverlayMembership } from '../membership.js';
 import { isEncrypted, prefixesOf, type OverlayNetwork } from '../network.js';
 import { ipv6Enabled, type KernelObject } from '../objects/index.js';
 import { isHost, type Endpoint } from '../records.js';
-import type { CompiledEndpoint, Driver } from './driver.js';
+import type { CompiledEndpoint, Driver, Probe } from './driver.js';
 import { knownNeighbour, knownPort } from './known.js';
 import { parseOverlay } from './overlay-spec.js';
 import {
@@ -31,9 +31,9 @@ import {
   inForce,
   isOfBackend,
   leaseAs,
+  remoteIn,
   remotesOf,
   sidesOf,
-  unreachable,
 } from './overlay-sides.js';
 import { savedCommon } from './saved.js';
 import { noVlan } from './vlan-ids.js';
@@ -142,16 +142,27 @@ export const overlay: Driver<OverlayNetwork> = {
   udpPorts: (network) => withBeside(network).flatMap((one) => backendIn(one).udpPorts(one)),
   /** The bridge: the host needs no veth pair. */
   hostLink: (membership) => ({ name: bridgeOf(membership), mac: macOf(gatewayOf(membership.lease.subnet)) }),
-  probe(moving, lease) {
+  probes(moving, lease) {
     const membership = inForce(moving);
     const { network } = membership;
     const peer = leaseAs(lease, network.backend);
     const backend = backendIn(network);
-    if (!isOfBackend(peer, network) || peer.publicIp.value === 0n) return undefined;
-    const why = unreachable(membership, peer, peer.subnet.family);
-    return why === undefined
-      ? { address: backend.probeAddress(peer), advice: backend.advice(network) }
-      : { unreachable: why };
+    if (!isOfBackend(peer, network) || peer.publicIp.value === 0n) return [];
+    const mtu = overlay.mtu(moving);
+    return prefixesOf(peer).map(({ family }): Probe => {
+      const remote = remoteIn(membership, peer, family);
+      if ('why' in remote) return { family, unreachable: remote.why };
+      const overhead = overheadOf(backend, network, family);
+      const size = Math.min(mtu, (peer.mtu ?? Infinity) - overhead);
+      return {
+        family,
+        address: backend.probeAddress(remote),
+        underlay: remote.publicIp,
+        size,
+        outerSize: size + overhead,
+        advice: backend.advice(network, family),
+      };
+    });
   },
 
   describe: (network) => ({

@@ -8,7 +8,7 @@ import test from 'ava';
 import { parse } from 'yaml';
 
 import { Fakes, run } from './fakes.js';
-import { endpointJson, networkJson, nodeJson, status } from './samples.js';
+import { endpointJson, networkJson, nodeJson, problem, status } from './samples.js';
 
 const fakes = new Fakes();
 test.before(() => fakes.start());
@@ -83,7 +83,10 @@ test('weft status: the agent’s view, in every format', async (t) => {
     problems: [],
   });
   t.regex(asTable.stdout, /^Health: +ok$/m);
-  t.regex(asTable.stdout, /0\.42 ms/);
+  t.regex(asTable.stdout, /0\.42 ms +1 ok, blue IPv6 mtu 1350$/m);
+  t.deepEqual((JSON.parse(asJson.stdout) as { peers: { paths: unknown[] }[] }).peers[1]?.paths, [
+    { network: 'blue', family: 4, state: 'node-down', mtu: null, rttMs: 0.42 },
+  ]);
 });
 
 test.serial('weft status: exit status 1 only where health is down', async (t) => {
@@ -92,10 +95,11 @@ test.serial('weft status: exit status 1 only where health is down', async (t) =>
       ['degraded', 0],
       ['down', 1],
     ] as const) {
-      fakes.agentStatus = { ...status, health, problems: [{ what: 'store', why: 'gone', fix: 'start it' }] };
+      fakes.agentStatus = { ...status, health, problems: [problem('store', 'gone', 'start it', ['so'])] };
       const ran = await fakes.weft('status', '-o', 'json');
       t.is(ran.code, code);
-      t.like(JSON.parse(ran.stdout), { health, problems: [{ what: 'store', why: 'gone', fix: 'start it' }] });
+      const problems = [{ what: 'store', why: 'gone', fix: 'start it', consequences: ['so'] }];
+      t.like(JSON.parse(ran.stdout), { health, problems });
     }
   } finally {
     fakes.agentStatus = status;

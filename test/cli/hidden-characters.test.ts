@@ -7,6 +7,7 @@ import { problemLines } from '../../cli/commands/problems.js';
 import { block, table } from '../../cli/output.js';
 import { visible, visibleLines } from '../../core/text.js';
 import { createLogger } from '../../daemon/log.js';
+import { problem } from './samples.js';
 
 const EVIL = '\u001b[31mEVIL\u001b[0m\nh8    up\r\u009b2J\u202egpj\u2028';
 const SAFE = '\\u001b[31mEVIL\\u001b[0m\\u000ah8    up\\u000d\\u009b2J\\u202egpj\\u2028';
@@ -23,8 +24,8 @@ test('in tables, blocks and problems', async (t) => {
   t.true(row?.endsWith(SAFE));
   t.deepEqual(more, []);
   t.is(block([['Version', EVIL]]), `Version: ${SAFE}`);
-  const lines = problemLines([{ what: EVIL, why: EVIL, fix: EVIL }]);
-  t.is(lines.filter((line) => line.includes(SAFE)).length, 3);
+  const lines = problemLines([problem(EVIL, EVIL, EVIL, [EVIL])]);
+  t.is(lines.filter((line) => line.includes(SAFE)).length, 4);
   t.false(lines.join('').includes('\u001b'));
 });
 

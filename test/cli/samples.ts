@@ -1,7 +1,7 @@
 // The fakes' answers, and the JSON that the contract documents for them.
 import { formatToken, newToken } from '../../core/identity.js';
 import type { Token } from '../../proto/gen/weft/v1/identity.js';
-import type { Endpoint, Network, Node, Status } from '../../proto/gen/weft/v1/types.js';
+import type { Endpoint, Network, Node, Problem, Status } from '../../proto/gen/weft/v1/types.js';
 
 export const token: Token = {
   id: '0123456789ab',
@@ -122,6 +122,13 @@ export const nodeJson = {
   endpoints: 1,
 };
 
+const BLUE = { network: 'blue', family: 4, state: 'ok', mtu: 1450, rttMs: 0.42 };
+
+export const problem = (what: string, why: string, fix: string, consequences: string[] = []): Problem => ({
+  ...{ what, why, fix, consequences },
+  ...{ broken: [], isCause: false },
+});
+
 export const status: Status = {
   health: 'ok',
   node: {
@@ -166,10 +173,22 @@ export const status: Status = {
     },
   ],
   peers: [
-    { node: 'b', publicIp: '192.0.2.11', state: 'up', rttMs: 0.42 },
-    { node: 'c', publicIp: '192.0.2.12', state: 'down', rttMs: undefined },
+    {
+      node: 'b',
+      publicIp: '192.0.2.11',
+      state: 'up',
+      rttMs: 0.42,
+      paths: [BLUE, { ...BLUE, family: 6, state: 'mtu', mtu: 1350, rttMs: undefined }],
+    },
+    {
+      node: 'c',
+      publicIp: '192.0.2.12',
+      state: 'down',
+      rttMs: undefined,
+      paths: [{ ...BLUE, state: 'node-down', mtu: undefined }],
+    },
   ],
   problems: [],
-  warnings: [{ what: 'etcd at http://192.0.2.1:2379', why: 'is plain text', fix: 'Give it TLS.' }],
+  warnings: [problem('etcd at http://192.0.2.1:2379', 'is plain text', 'Give it TLS.')],
   plugins: [{ manager: 'cni', socket: '/run/weft/cni.sock' }],
 };

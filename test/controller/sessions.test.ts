@@ -94,6 +94,19 @@ test('an agent reports at once, and again when something changed', async (t) => 
   t.is(controller.registry.get('n1').problems.length, 2);
 });
 
+test('a report in which nothing is new is a sign of life, and takes nothing away', async (t) => {
+  const controller = await withNode(t);
+  const session = agentFor(t, [controller.address], {
+    status: () => Status.fromPartial({ problems: [{ what: 'a', why: 'b', fix: 'c' }] }),
+  });
+  await eventually('the report', () => controller.registry.get('n1').problems.length === 1);
+  const report = controller.sessions.reportOf('n1');
+  const { at = 0, status } = report ?? {};
+  session.changed();
+  await eventually('the sign of life', () => (controller.sessions.reportOf('n1')?.at ?? 0) > at);
+  t.is(controller.sessions.reportOf('n1')?.status, status);
+});
+
 test('attach and detach are forwarded, and the agent’s answer is returned', async (t) => {
   const controller = await withNode(t);
   const requests: SessionRequest[] = [];

@@ -186,7 +186,7 @@ const PEERS: {
 for (const { what, in: membership, peer, lines, why } of PEERS) {
   test(`host-gw, a peer ${what}`, (t) => {
     t.deepEqual(linesOf(compilePeer(membership, peer)), lines);
-    const probe = driverOf(membership.network).probe(membership, peer);
+    const [probe] = driverOf(membership.network).probes(membership, peer);
     if (why !== undefined)
       t.regex(probe !== undefined && 'unreachable' in probe ? probe.unreachable : '', why);
     else t.is(probe !== undefined && 'address' in probe ? probe.address.toString() : '', '10.110.2.1');
@@ -197,7 +197,7 @@ test('host-gw: another backend’s lease, or a reservation, is no peer', (t) => 
   const membership = membershipOf(gw);
   for (const fields of [{ backendType: 'vxlan' }, { publicIp: IpAddress.parse('0.0.0.0') }]) {
     t.deepEqual(compilePeer(membership, leaseOf(gw, 2, fields)), []);
-    t.is(driverOf(gw).probe(membership, leaseOf(gw, 2, fields)), undefined);
+    t.deepEqual(driverOf(gw).probes(membership, leaseOf(gw, 2, fields)), []);
   }
 });
 
@@ -332,7 +332,7 @@ test('aws-vpc: a peer is behind the router of the default route, on the link or 
 test('aws-vpc: without a router the peer is named as unreachable', (t) => {
   const at = membershipOf(sky);
   t.deepEqual(compilePeer(at, leaseOf(sky, 2)), []);
-  const probe = driverOf(sky).probe(at, leaseOf(sky, 2));
+  const [probe] = driverOf(sky).probes(at, leaseOf(sky, 2));
   t.regex(
     probe !== undefined && 'unreachable' in probe ? probe.unreachable : '',
     /no route through a router on eth0, and the cloud's network is behind it/,

@@ -85,7 +85,7 @@ for (const { backend, mtu, bridge, network: lines, peer } of BACKENDS) {
       t.true(compiled.includes(`addr fd42:100:0:1::1/64 dev ${bridge}`));
       const lease = leaseOf(network, 2);
       t.deepEqual(linesOf(compilePeer(membership, lease)), peer as unknown as string[]);
-      const probe = driverOf(network).probe(membership, lease);
+      const [probe] = driverOf(network).probes(membership, lease);
       t.true(probe !== undefined && 'address' in probe, JSON.stringify(probe));
       const claim = claimOf(network, 'fd42:100:0:1::77', 'n2');
       t.true(

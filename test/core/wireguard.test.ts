@@ -167,7 +167,7 @@ for (const { what, fields, why } of PEERS) {
     const peer = { ...lease, ...fields } as ReturnType<typeof leaseOf>;
     if (peer.data === undefined) delete peer.data;
     t.deepEqual(compilePeer(membershipOf(wg), peer), []);
-    const probe = driverOf(wg).probe(membershipOf(wg), peer);
+    const [probe] = driverOf(wg).probes(membershipOf(wg), peer);
     if (why === undefined) t.is(probe, undefined);
     else t.regex(probe !== undefined && 'unreachable' in probe ? probe.unreachable : '', why);
   });

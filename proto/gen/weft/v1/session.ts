@@ -52,9 +52,10 @@ export interface Hello {
   version: string;
 }
 
-/** The node's current state. Sent when it changes, and as a keepalive. */
+/** What a controller shows of the node: sent when it changes, and without the status as a keepalive. */
 export interface Report {
   sequence: number;
+  /** Health, networks, problems and warnings; absent: as in the report before. */
   status: Status | undefined;
 }
 

@@ -188,6 +188,37 @@ export interface Problem {
   what: string;
   why: string;
   fix: string;
+  /** What follows from it, each in one line. */
+  consequences: string[];
+  /** In a node's report: the broken paths that it is about, by which controllers count each of them once. */
+  broken: BrokenPath[];
+  /** Whether it is the cause of them, and not only what is seen of them. */
+  isCause: boolean;
+}
+
+/** A path from the reporting node that is not ok. */
+export interface BrokenPath {
+  node: string;
+  network: string;
+  /** 4 or 6. */
+  family: number;
+  /** Whether the other node's probes arrive; absent if unknown. */
+  hears?: boolean | undefined;
+}
+
+/** What leads to a peer: the tunnel of one network in one family. */
+export interface Path {
+  network: string;
+  /** 4 or 6. */
+  family: number;
+  /** "ok", "mtu", "blocked", "underlay-unreachable", "node-down" or "unknown". */
+  state: string;
+  /** Bytes of the largest IP packet of a container that passes; absent if unknown. */
+  mtu?:
+    | number
+    | undefined;
+  /** Absent if the last probe was not answered. */
+  rttMs?: number | undefined;
 }
 
 export interface Peer {
@@ -195,12 +226,16 @@ export interface Peer {
   publicIp: string;
   /** "up", "down" or "unknown" (a flanneld). */
   state: string;
-  /** Round-trip time through the overlay; absent if unknown. */
+  /** Round-trip time through the overlay, of its quickest path; absent if unknown. */
   rttMs?:
     | number
     | undefined;
   /** Seconds since the last handshake of an encrypted network; absent if there was none. */
-  handshakeAgeS?: number | undefined;
+  handshakeAgeS?:
+    | number
+    | undefined;
+  /** One for each network and family that both nodes have. */
+  paths: Path[];
 }
 
 /** Status of one agent or controller. */
@@ -2077,7 +2112,7 @@ export const Node: MessageFns<Node> = {
 };
 
 function createBaseProblem(): Problem {
-  return { what: "", why: "", fix: "" };
+  return { what: "", why: "", fix: "", consequences: [], broken: [], isCause: false };
 }
 
 export const Problem: MessageFns<Problem> = {
@@ -2090,6 +2125,15 @@ export const Problem: MessageFns<Problem> = {
     }
     if (message.fix !== "") {
       writer.uint32(26).string(message.fix);
+    }
+    for (const v of message.consequences) {
+      writer.uint32(482).string(v!);
+    }
+    for (const v of message.broken) {
+      BrokenPath.encode(v!, writer.uint32(490).fork()).join();
+    }
+    if (message.isCause !== false) {
+      writer.uint32(496).bool(message.isCause);
     }
     return writer;
   },
@@ -2131,6 +2175,30 @@ export const Problem: MessageFns<Problem> = {
             message.fix = reader.string();
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.consequences.push(reader.string());
+            continue;
+          }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            message.broken.push(BrokenPath.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 62: {
+            if (tag !== 496) {
+              break;
+            }
+
+            message.isCause = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2148,6 +2216,15 @@ export const Problem: MessageFns<Problem> = {
       what: isSet(object.what) ? globalThis.String(object.what) : "",
       why: isSet(object.why) ? globalThis.String(object.why) : "",
       fix: isSet(object.fix) ? globalThis.String(object.fix) : "",
+      consequences: globalThis.Array.isArray(object?.consequences)
+        ? object.consequences.map((e: any) => globalThis.String(e))
+        : [],
+      broken: globalThis.Array.isArray(object?.broken) ? object.broken.map((e: any) => BrokenPath.fromJSON(e)) : [],
+      isCause: isSet(object.isCause)
+        ? globalThis.Boolean(object.isCause)
+        : isSet(object.is_cause)
+        ? globalThis.Boolean(object.is_cause)
+        : false,
     };
   },
 
@@ -2162,6 +2239,15 @@ export const Problem: MessageFns<Problem> = {
     if (message.fix !== "") {
       obj.fix = message.fix;
     }
+    if (message.consequences?.length) {
+      obj.consequences = message.consequences;
+    }
+    if (message.broken?.length) {
+      obj.broken = message.broken.map((e) => BrokenPath.toJSON(e));
+    }
+    if (message.isCause !== false) {
+      obj.isCause = message.isCause;
+    }
     return obj;
   },
 
@@ -2173,12 +2259,269 @@ export const Problem: MessageFns<Problem> = {
     message.what = object.what ?? "";
     message.why = object.why ?? "";
     message.fix = object.fix ?? "";
+    message.consequences = object.consequences?.map((e) => e) || [];
+    message.broken = object.broken?.map((e) => BrokenPath.fromPartial(e)) || [];
+    message.isCause = object.isCause ?? false;
+    return message;
+  },
+};
+
+function createBaseBrokenPath(): BrokenPath {
+  return { node: "", network: "", family: 0, hears: undefined };
+}
+
+export const BrokenPath: MessageFns<BrokenPath> = {
+  encode(message: BrokenPath, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    if (message.family !== 0) {
+      writer.uint32(24).uint32(message.family);
+    }
+    if (message.hears !== undefined) {
+      writer.uint32(32).bool(message.hears);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BrokenPath {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBrokenPath();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.family = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.hears = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BrokenPath {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      family: isSet(object.family) ? globalThis.Number(object.family) : 0,
+      hears: isSet(object.hears) ? globalThis.Boolean(object.hears) : undefined,
+    };
+  },
+
+  toJSON(message: BrokenPath): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.family !== 0) {
+      obj.family = Math.round(message.family);
+    }
+    if (message.hears !== undefined) {
+      obj.hears = message.hears;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<BrokenPath>, I>>(base?: I): BrokenPath {
+    return BrokenPath.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<BrokenPath>, I>>(object: I): BrokenPath {
+    const message = createBaseBrokenPath();
+    message.node = object.node ?? "";
+    message.network = object.network ?? "";
+    message.family = object.family ?? 0;
+    message.hears = object.hears ?? undefined;
+    return message;
+  },
+};
+
+function createBasePath(): Path {
+  return { network: "", family: 0, state: "", mtu: undefined, rttMs: undefined };
+}
+
+export const Path: MessageFns<Path> = {
+  encode(message: Path, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.network !== "") {
+      writer.uint32(10).string(message.network);
+    }
+    if (message.family !== 0) {
+      writer.uint32(16).uint32(message.family);
+    }
+    if (message.state !== "") {
+      writer.uint32(26).string(message.state);
+    }
+    if (message.mtu !== undefined) {
+      writer.uint32(32).uint32(message.mtu);
+    }
+    if (message.rttMs !== undefined) {
+      writer.uint32(41).double(message.rttMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Path {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePath();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.family = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.mtu = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.rttMs = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Path {
+    return {
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      family: isSet(object.family) ? globalThis.Number(object.family) : 0,
+      state: isSet(object.state) ? globalThis.String(object.state) : "",
+      mtu: isSet(object.mtu) ? globalThis.Number(object.mtu) : undefined,
+      rttMs: isSet(object.rttMs)
+        ? globalThis.Number(object.rttMs)
+        : isSet(object.rtt_ms)
+        ? globalThis.Number(object.rtt_ms)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Path): unknown {
+    const obj: any = {};
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.family !== 0) {
+      obj.family = Math.round(message.family);
+    }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    if (message.mtu !== undefined) {
+      obj.mtu = Math.round(message.mtu);
+    }
+    if (message.rttMs !== undefined) {
+      obj.rttMs = floatToJson(message.rttMs);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Path>, I>>(base?: I): Path {
+    return Path.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Path>, I>>(object: I): Path {
+    const message = createBasePath();
+    message.network = object.network ?? "";
+    message.family = object.family ?? 0;
+    message.state = object.state ?? "";
+    message.mtu = object.mtu ?? undefined;
+    message.rttMs = object.rttMs ?? undefined;
     return message;
   },
 };
 
 function createBasePeer(): Peer {
-  return { node: "", publicIp: "", state: "", rttMs: undefined, handshakeAgeS: undefined };
+  return { node: "", publicIp: "", state: "", rttMs: undefined, handshakeAgeS: undefined, paths: [] };
 }
 
 export const Peer: MessageFns<Peer> = {
@@ -2197,6 +2540,9 @@ export const Peer: MessageFns<Peer> = {
     }
     if (message.handshakeAgeS !== undefined) {
       writer.uint32(321).double(message.handshakeAgeS);
+    }
+    for (const v of message.paths) {
+      Path.encode(v!, writer.uint32(482).fork()).join();
     }
     return writer;
   },
@@ -2254,6 +2600,14 @@ export const Peer: MessageFns<Peer> = {
             message.handshakeAgeS = reader.double();
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.paths.push(Path.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2285,6 +2639,9 @@ export const Peer: MessageFns<Peer> = {
         : isSet(object.handshake_age_s)
         ? globalThis.Number(object.handshake_age_s)
         : undefined,
+      paths: globalThis.Array.isArray(object?.paths)
+        ? object.paths.map((e: any) => Path.fromJSON(e))
+        : [],
     };
   },
 
@@ -2305,6 +2662,9 @@ export const Peer: MessageFns<Peer> = {
     if (message.handshakeAgeS !== undefined) {
       obj.handshakeAgeS = floatToJson(message.handshakeAgeS);
     }
+    if (message.paths?.length) {
+      obj.paths = message.paths.map((e) => Path.toJSON(e));
+    }
     return obj;
   },
 
@@ -2318,6 +2678,7 @@ export const Peer: MessageFns<Peer> = {
     message.state = object.state ?? "";
     message.rttMs = object.rttMs ?? undefined;
     message.handshakeAgeS = object.handshakeAgeS ?? undefined;
+    message.paths = object.paths?.map((e) => Path.fromPartial(e)) || [];
     return message;
   },
 };

@@ -1,0 +1,237 @@
+// Probes the paths of this node, a few packets each second, and keeps what is known of each.
+//
+// The cost of a node does not grow with the cluster. Other nodes' probes are listened for: a node that hears a peer which
+// does not answer it knows which direction is broken.
+import { createHash } from 'node:crypto';
+
+import type { Family } from '../../core/address.js';
+import type { Kernel, NeighbourTable } from '../kernel/index.js';
+import {
+  diagnose,
+  isInQuestion,
+  narrow,
+  questionsFor,
+  sizesBetween,
+  UNPROBED,
+  type Answers,
+  type Health,
+  type Question,
+} from './diagnosis.js';
+import { isOpen, type OpenPath, type Path } from './path.js';
+import { PACKETS, ProbeSchedule } from './probe-schedule.js';
+
+export interface PathProberOptions {
+  kernel: Pick<Kernel, 'ping' | 'heardTags' | 'neighbourTables'>;
+  node: string;
+  paths: () => readonly Path[];
+  /** Whether the node at the other end is known to be down. */
+  isDown: (path: Path) => boolean;
+  /** A path was found broken, as all its packets were missed. */
+  onBroken: (path: OpenPath) => void;
+  onAnswer: (rttMs: number) => void;
+  onTurn: () => void;
+}
+
+const TURN_MS = 1000;
+/** Longer than any usable underlay needs, and less than a turn. */
+const TIMEOUT_MS = 800;
+/** For sizes that are tried one after the other on a path that answers small packets. */
+const SEARCH_TIMEOUT_MS = 200;
+const SIZES_AT_ONCE = 5;
+/** Packets of a turn that are kept for them. */
+const LEFT_TO_SEARCH = 6;
+/** Bytes of a small packet. */
+const SMALL: Record<Family, number> = { 4: 76, 6: 96 };
+/** Turns between looks at how full the kernel's neighbour tables are; before a new neighbour is asked for they are read, too. */
+const TABLES_EVERY = 10;
+/** Where the kernel does not say how many neighbours it remembers: its own default. */
+const USUAL_MOST = 1024;
+
+export class PathProber {
+  readonly #health = new Map<string, Health>();
+  /** When each tag was heard last. */
+  readonly #heard = new Map<string, number>();
+  readonly #schedule = new ProbeSchedule();
+  readonly #running = new Set<Promise<void>>();
+  #open: readonly OpenPath[] = [];
+  #isSearching = false;
+  #timer: NodeJS.Timeout | undefined;
+  #turnAt = -Infinity;
+  #left = PACKETS;
+  #turns = 0;
+  #tables: readonly NeighbourTable[] = [];
+  #stopped = false;
+
+  constructor(private readonly options: PathProberOptions) {}
+
+  start(): void {
+    this.#turn();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await Promise.all(this.#running);
+  }
+
+  /** Sends each path a packet now, as far as the packets of this second go. */
+  greet(): void {
+    if (this.#timer !== undefined) this.#turn(true);
+  }
+
+  /** The kernel's neighbour tables, as they were read last. */
+  get tables(): readonly NeighbourTable[] {
+    return this.#tables;
+  }
+
+  healthOf({ key }: Path): Health {
+    return this.#health.get(key) ?? UNPROBED;
+  }
+
+  /** Whether the other node's probes arrive on a path that is missed; undefined: not known. */
+  hears({ node, network, family, key }: Path): boolean | undefined {
+    const missedAt = this.#health.get(key)?.missedAt;
+    const at = node === undefined ? undefined : this.#heard.get(tagOf(node, network, family));
+    // One that was never heard may be of a release that sends no tags.
+    if (missedAt === undefined || at === undefined) return undefined;
+    if (at > missedAt) return true;
+    const round = (2 * this.#health.size * TURN_MS) / PACKETS;
+    return performance.now() - missedAt > round + 4 * TURN_MS ? false : undefined;
+  }
+
+  #turn(isGreeting = false): void {
+    if (this.#stopped) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#turn(), TURN_MS);
+    const { kernel, paths, isDown, onTurn } = this.options;
+    const now = performance.now();
+    // The next turn is a whole second after this one, and so this one may not have what the last one had.
+    if (now - this.#turnAt >= TURN_MS) this.#left = PACKETS;
+    this.#turnAt = now;
+    for (const tag of kernel.heardTags()) this.#heard.set(tag, now);
+    this.#open = paths().filter(isOpen);
+    this.#keepOnly(this.#open);
+    const waiting = this.#open.map((path) => {
+      const health = this.healthOf(path);
+      const questions = questionsFor(health, isGreeting || isDown(path));
+      const { key, neighbour } = path;
+      const inQuestion = !isGreeting && !isDown(path) && isInQuestion(health);
+      return { key, neighbour, path, questions, packets: questions.length, isInQuestion: inQuestion };
+    });
+    const searches = this.#open.some((path) => this.healthOf(path).search !== undefined);
+    const budget = this.#left - (searches ? LEFT_TO_SEARCH : 0);
+    const chosen = this.#schedule.pick(now, waiting, budget, this.#limits());
+    for (const { packets } of chosen) this.#left -= packets;
+    this.#follow(this.#ask(now, chosen));
+    onTurn();
+  }
+
+  #follow(work: Promise<void>): void {
+    this.#running.add(work);
+    void work.finally(() => this.#running.delete(work));
+  }
+
+  #keepOnly(open: readonly OpenPath[]): void {
+    if (this.#health.size === 0) return;
+    const keys = new Set(open.map(({ key }) => key));
+    for (const key of this.#health.keys()) if (!keys.has(key)) this.#health.delete(key);
+  }
+
+  /** Fewer than a quarter of what the kernel remembers are asked for, and new ones only while that is not half full. */
+  #limits(): Parameters<ProbeSchedule['pick']>[3] {
+    if (this.#turns++ % TABLES_EVERY === 0) this.#tables = this.options.kernel.neighbourTables();
+    const most = Math.min(
+      ...(this.#tables.length === 0 ? [USUAL_MOST] : this.#tables.map((one) => one.most)),
+    );
+    let isFresh = false;
+    return {
+      most: Math.ceil(most / 4) - 1,
+      mayAsk: (neighbour) => {
+        if (!isFresh) this.#tables = this.options.kernel.neighbourTables();
+        isFresh = true;
+        const table = this.#tables.find(({ family }) => neighbour.includes(':') === (family === 6));
+        return table === undefined || table.entries < table.most / 2 || table.known?.has(neighbour) === true;
+      },
+    };
+  }
+
+  async #ask(
+    now: number,
+    chosen: readonly { path: OpenPath; questions: readonly Question[] }[],
+  ): Promise<void> {
+    const { kernel, node, isDown, onAnswer, onBroken } = this.options;
+    const packets = chosen.flatMap(({ path, questions }) =>
+      questions.map((question) => ({ path, question, ...this.#packet(path, question) })),
+    );
+    const tagged = packets.map(({ path: { network, family }, ip, size }) => ({
+      ...{ ip, size },
+      tag: tagOf(node, network, family),
+    }));
+    const rtts = tagged.length === 0 ? [] : await kernel.ping(tagged, TIMEOUT_MS);
+    for (const { path, questions } of chosen) {
+      const answers: Answers = {};
+      for (const [i, packet] of packets.entries())
+        if (packet.path === path) answers[packet.question] = rtts[i];
+      const before = this.healthOf(path);
+      const sizes = { small: this.#packet(path, 'small').size, full: path.probe.size };
+      const after = diagnose(before, questions, answers, { now, ...sizes });
+      if (after.rttMs !== undefined) onAnswer(after.rttMs);
+      const isMissed = after.misses > 0 && isDown(path);
+      // When it is back it is asked twice before anything is said of it.
+      this.#health.set(path.key, isMissed ? { ...after, state: 'unknown', misses: 1 } : after);
+      if (questions.length > 1 && after.state !== 'ok') onBroken(path);
+    }
+    await this.#search();
+  }
+
+  #packet({ key, family, probe }: OpenPath, question: Question): { ip: string; size: number } {
+    // The size that passed last time is asked for again.
+    const small = this.#health.get(key)?.mtu ?? SMALL[family];
+    const isFull = question === 'full' || question === 'underlay-full';
+    return question === 'full' || question === 'small'
+      ? { ip: probe.address.toString(), size: isFull ? probe.size : small }
+      : { ip: probe.underlay.toString(), size: isFull ? probe.outerSize : SMALL[probe.underlay.family] };
+  }
+
+  /** Looks for the largest packets that pass, one path after the other, with what is left of the packets. */
+  async #search(): Promise<void> {
+    const { kernel, node } = this.options;
+    if (this.#isSearching) return;
+    this.#isSearching = true;
+    try {
+      for (;;) {
+        const path = this.#open.find((one) => this.healthOf(one).search !== undefined);
+        if (path === undefined || this.#left <= 0 || this.#stopped) return;
+        const { key, network, family, probe } = path;
+        const sizes = this.#sizesFor(this.healthOf(path)).slice(0, this.#left);
+        this.#left -= sizes.length;
+        const tag = tagOf(node, network, family);
+        const ip = probe.address.toString();
+        const rtts = await kernel.ping(
+          sizes.map((size) => ({ ip, size, tag })),
+          SEARCH_TIMEOUT_MS,
+        );
+        const passed = new Map(sizes.map((size, i) => [size, rtts[i] !== undefined]));
+        this.#health.set(key, narrow(this.healthOf(path), passed));
+      }
+    } finally {
+      this.#isSearching = false;
+    }
+  }
+
+  /** Often it is the size that another path has. */
+  #sizesFor({ search = { low: 0, high: 0 } }: Health): number[] {
+    const { low, high } = search;
+    const other = [...this.#health.values()].find(({ mtu = 0 }) => mtu > low && mtu < high)?.mtu;
+    return other === undefined
+      ? sizesBetween(search, SIZES_AT_ONCE)
+      : [other, other + 1].filter((size) => size < high);
+  }
+}
+
+/** By which a node is known in the probes that it sends through a network in one family. */
+export const tagOf = (node: string, network: string, family: Family): string =>
+  createHash('sha256')
+    .update(JSON.stringify([node, network, family]))
+    .digest('hex')
+    .slice(0, 16);

@@ -1,0 +1,80 @@
+// Problems of the nodes, each of them once, with the cause before its consequences.
+import test from 'ava';
+
+import { problemsOfNodes, type Reported } from '../../controller/node-problems.js';
+import type { BrokenPath, Problem } from '../../core/problem.js';
+
+const up = (): boolean => true;
+const to = (node: string, fields: Partial<BrokenPath> = {}): BrokenPath => ({
+  ...{ node, network: 'blue', family: 4 },
+  ...fields,
+});
+const report = (node: string, broken: BrokenPath[], fields: Partial<Problem> = {}): Reported => ({
+  node,
+  problem: { what: 'the path', why: `seen from ${node}`, fix: 'Check UDP 8472.', broken, ...fields },
+});
+const shown = (reports: Reported[], isUp: (node: string) => boolean = up): string[] =>
+  problemsOfNodes(reports, isUp).map(({ what, why }) => `${what}: ${why}`);
+
+test('a path that both ends report is one problem, in the words of the end that knows the direction', (t) => {
+  t.deepEqual(
+    shown([report('h1', [to('h2', { hears: false })]), report('h2', [to('h1', { hears: true })])]),
+    ['between node h1 and node h2, in network blue, IPv4: seen from h2'],
+  );
+});
+
+test('neither end hears the other', (t) => {
+  const both = [report('h1', [to('h2', { hears: false })]), report('h2', [to('h1', { hears: false })])];
+  t.regex(shown(both)[0] ?? '', /nor does anything the other way$/);
+});
+
+test('a node that nobody reaches is one problem with its paths under it', (t) => {
+  const others = ['h1', 'h3', 'h4'].map((node) => report(node, [to('h2')]));
+  const found = problemsOfNodes(
+    [
+      ...others,
+      report(
+        'h2',
+        ['h1', 'h3', 'h4'].map((node) => to(node)),
+      ),
+    ],
+    up,
+  );
+  t.deepEqual(
+    found.map(({ what, why }) => [what, why]),
+    [['between node h2 and 3 nodes, in network blue, IPv4', 'seen from h2']],
+  );
+  t.deepEqual(found[0]?.consequences, [
+    'between node h1 and node h2, network blue, IPv4',
+    'between node h2 and node h3, network blue, IPv4',
+    'between node h2 and node h4, network blue, IPv4',
+  ]);
+});
+
+test('a cause that one node has found stands for the paths that others report', (t) => {
+  const cause = report('h2', [to('h1')], {
+    ...{ what: 'the permanent neighbour', why: 'is wrong', isCause: true },
+    consequences: ['node h1, network blue, IPv4: underlay-unreachable'],
+  });
+  const found = problemsOfNodes([report('h1', [to('h2')]), cause], up);
+  t.deepEqual(
+    found.map(({ what }) => what),
+    ['node h2: the permanent neighbour'],
+  );
+  t.deepEqual(found[0]?.consequences, ['from node h2 to node h1, network blue, IPv4: underlay-unreachable']);
+});
+
+test('a cause that several nodes have found is one', (t) => {
+  const cause = { what: 'address 192.0.2.12 on eth0', why: 'two hosts', isCause: true };
+  t.deepEqual(shown([report('h1', [to('h2')], cause), report('h3', [to('h2')], cause)]), [
+    'nodes h1, h3: address 192.0.2.12 on eth0: two hosts',
+  ]);
+});
+
+test('a path to a node that is down is none, and other problems have their node before them', (t) => {
+  const other = { node: 'h1', problem: { what: 'etcd', why: 'away', fix: '' } };
+  t.deepEqual(
+    shown([report('h1', [to('h2')]), other], (node) => node !== 'h2'),
+    ['node h1: etcd: away'],
+  );
+});
