@@ -29,7 +29,7 @@ export function problemsOfNodes(reported: readonly Reported[], isUp: (node: stri
     !explained.has(key) && pair.ends.every(isUp) ? [pair] : [],
   );
   return [
-    ...[...groups(causes, ({ problem: { what, why } }) => JSON.stringify([what, why])).values()].map(causeOf),
+    ...[...groups(causes, ({ problem: { what, fix } }) => JSON.stringify([what, fix])).values()].map(causeOf),
     ...[...groups(open, ({ reports: [first] }) => first?.problem.fix ?? '').values()].flatMap(starsOf),
     ...others.map(({ node, problem: { what, why, fix, consequences = [] } }) => ({
       ...{ what: `node ${node}: ${what}`, why, fix, consequences },

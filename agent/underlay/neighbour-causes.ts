@@ -1,8 +1,10 @@
 // Why a host on the link is not reached: one address on two hosts, or a wrong entry that somebody made by hand.
 //
-// Nothing is asked while paths are ok.
+// Nothing is asked while paths are ok, but whether what was found is still so.
 import type { IpAddress } from '../../core/address.js';
+import { messageOf } from '../../core/errors.js';
 import type { Problem } from '../../core/problem.js';
+import type { Logger } from '../../daemon/log.js';
 import type { Kernel } from '../kernel/index.js';
 import { isOpen, type OpenPath, type Path } from './path.js';
 import type { Cause } from './path-problems.js';
@@ -11,12 +13,18 @@ export interface NeighbourCausesOptions {
   kernel: Pick<Kernel, 'nextHop' | 'whoHas'>;
   /** This node's own addresses on the underlay, and their link. */
   own: () => { link: string; ips: readonly IpAddress[] };
+  log: Pick<Logger, 'debug'>;
 }
 
 interface Found {
   problem: Problem | undefined;
   at: number;
 }
+
+/** The same from whichever side it is seen, so that it counts once in a cluster. */
+const addressText = (ip: string): string => `the address ${ip}, which two hosts have`;
+const GIVE_ANOTHER =
+  'Find the host that should not have it by its link address, and give it another address.';
 
 /** An answer counts for this long. */
 const COUNTS_MS = 5000;
@@ -29,25 +37,24 @@ export class NeighbourCauses {
 
   /** Asks on the link who has the peer's address, and this node's, unless it was asked lately. */
   async inspect({ probe: { underlay } }: OpenPath, now = performance.now()): Promise<void> {
-    const { kernel, own } = this.options;
+    // Of an IPv6 address of its own the kernel itself finds out (duplicate address detection).
+    const mine = this.options.own().ips.filter(({ family }) => family === 4 && family === underlay.family);
+    await Promise.all([underlay, ...mine].map((ip) => this.#look(ip.toString(), now)));
+  }
+
+  async #look(ip: string, now: number): Promise<void> {
+    const { kernel, own, log } = this.options;
     const { link, ips } = own();
-    const mine = ips.find(({ family }) => family === underlay.family)?.toString();
-    const peer = underlay.toString();
-    const isDue = (ip: string): boolean => now - (this.#found.get(ip)?.at ?? -Infinity) >= COUNTS_MS;
-    const remember = (ip: string, problem: Problem | undefined): void => {
+    const before = this.#found.get(ip);
+    if (before !== undefined && now - before.at < COUNTS_MS) return;
+    this.#found.set(ip, { problem: before?.problem, at: now });
+    const isMine = ips.some((one) => one.toString() === ip);
+    try {
+      const problem = isMine ? ownProblem(ip, link, await kernel.whoHas(link, ip)) : await this.#ofPeer(ip);
       this.#found.set(ip, { problem, at: now });
-    };
-    const work: Promise<void>[] = [];
-    if (isDue(peer)) {
-      remember(peer, this.#found.get(peer)?.problem);
-      work.push(this.#ofPeer(peer).then((problem) => remember(peer, problem)));
+    } catch (error) {
+      log.debug('neighbours could not be asked', { ip, error: messageOf(error) });
     }
-    // Of an IPv6 address the kernel itself finds out (duplicate address detection).
-    if (mine !== undefined && underlay.family === 4 && isDue(mine)) {
-      remember(mine, this.#found.get(mine)?.problem);
-      work.push(kernel.whoHas(link, mine).then((macs) => remember(mine, ownProblem(mine, link, macs))));
-    }
-    await Promise.all(work);
   }
 
   async #ofPeer(ip: string): Promise<Problem | undefined> {
@@ -57,9 +64,9 @@ export class NeighbourCauses {
     const macs = await kernel.whoHas(hop.link, hop.ip);
     if (macs.length > 1)
       return {
-        what: `address ${hop.ip} on ${hop.link}`,
-        why: `hosts with the link addresses ${macs.join(' and ')} answer for it: packets go to either of them`,
-        fix: 'Find the host that should not have it by its link address, and give it another address.',
+        what: addressText(hop.ip),
+        why: `hosts with the link addresses ${macs.join(' and ')} answer for it on ${hop.link}: packets go to either of them`,
+        fix: GIVE_ANOTHER,
       };
     const [mac] = macs;
     if (mac === undefined || hop.permanent === undefined || hop.permanent === mac) return undefined;
@@ -70,24 +77,27 @@ export class NeighbourCauses {
     };
   }
 
-  /** What was found for paths that are broken now; the rest is forgotten. */
-  causes(broken: readonly Path[]): Cause[] {
-    const peers = new Set(broken.filter(isOpen).map(({ probe }) => probe.underlay.toString()));
+  /**
+   * What was found, for as long as it is so: the kernel may happen to use the right one of two hosts for a while.
+   * @param broken paths; of the others only what was found is asked again
+   */
+  causes(paths: readonly Path[], broken: readonly Path[], now = performance.now()): Cause[] {
+    const underlays = (some: readonly Path[]): Set<string> =>
+      new Set(some.filter(isOpen).map(({ probe }) => probe.underlay.toString()));
     const own = this.options.own().ips.map(String);
-    const causes = [...this.#found].flatMap(([ip, { problem }]): Cause[] => {
+    const [known, inQuestion] = [underlays(paths), underlays(broken)];
+    return [...this.#found].flatMap(([ip, { problem }]): Cause[] => {
       const isMine = own.includes(ip);
-      if (broken.length === 0 || !(isMine || peers.has(ip))) this.#found.delete(ip);
-      else if (problem !== undefined)
-        return [
-          {
-            key: `neighbour ${ip}`,
-            problem,
-            explains: (path) => isOpen(path) && (isMine || path.probe.underlay.toString() === ip),
-          },
-        ];
-      return [];
+      if (problem === undefined) {
+        if (!(isMine ? broken.length > 0 : inQuestion.has(ip))) this.#found.delete(ip);
+        return [];
+      }
+      if (!isMine && !known.has(ip)) this.#found.delete(ip);
+      else void this.#look(ip, now);
+      const explains = (path: Path): boolean =>
+        isOpen(path) && (isMine || path.probe.underlay.toString() === ip);
+      return [{ key: `neighbour ${ip}`, problem, explains }];
     });
-    return causes;
   }
 }
 
@@ -95,7 +105,7 @@ const ownProblem = (ip: string, link: string, macs: readonly string[]): Problem 
   macs.length === 0
     ? undefined
     : {
-        what: `address ${ip} of ${link}`,
-        why: `it is this node's, and another host answers for it, too, with the link address ${macs.join(' and ')}`,
-        fix: 'Find that host by its link address, and give it another address.',
+        what: addressText(ip),
+        why: `it is this node's, and another host answers for it, too, on ${link}, with the link address ${macs.join(' and ')}`,
+        fix: GIVE_ANOTHER,
       };

@@ -1,7 +1,6 @@
 // The other nodes, and the paths to them: what `weft status` shows and warns of.
 import { driverOf, type Probe } from '../../core/drivers/index.js';
 import type { Membership } from '../../core/compile.js';
-import { messageOf } from '../../core/errors.js';
 import { routeText } from '../../core/host-routes.js';
 import type { Problem } from '../../core/problem.js';
 import type { Lease } from '../../core/records.js';
@@ -60,7 +59,7 @@ export class Peers {
   constructor(private readonly options: PeersOptions) {
     const { kernel, node, metrics, underlay, log } = options;
     this.#causes = new NeighbourCauses({
-      kernel,
+      ...{ kernel, log },
       own: () => {
         const { link, ip, ip6 } = underlay.current;
         return { link, ips: ip6 === undefined ? [ip] : [ip, ip6] };
@@ -71,11 +70,7 @@ export class Peers {
       paths: () => this.#paths(),
       isDown: (path) => this.#isDown(path),
       onAnswer: (rttMs) => metrics.peerRtt.observe(rttMs / 1000),
-      onBroken: (path) => {
-        this.#causes.inspect(path).catch((error: unknown) => {
-          log.debug('neighbours could not be asked', { error: messageOf(error) });
-        });
-      },
+      onBroken: (path) => void this.#causes.inspect(path),
       onTurn: () => this.#report(),
     });
   }
@@ -160,8 +155,9 @@ export class Peers {
 
   #report(): void {
     const { memberships, problems, node, store, metrics } = this.options;
-    const faults = this.#paths().flatMap((path) => this.#faultOf(path));
-    problems.replace(UNDERLAY, OUTAGE.kind, problemsOf(node, faults, this.#allCauses(faults)));
+    const paths = this.#paths();
+    const faults = paths.flatMap((path) => this.#faultOf(path));
+    problems.replace(UNDERLAY, OUTAGE.kind, problemsOf(node, faults, this.#allCauses(paths, faults)));
     metrics.peers.reset();
     for (const { network } of memberships.list())
       metrics.peers.set(
@@ -186,13 +182,13 @@ export class Peers {
     return [{ path: { ...path, node }, state, mtu, underlayCarries, hears }];
   }
 
-  #allCauses(faults: readonly Fault[]): Cause[] {
+  #allCauses(paths: readonly Path[], faults: readonly Fault[]): Cause[] {
     const broken: Path[] = faults.map(({ path }) => path);
     const { outage } = this.options.underlay;
     return [
       ...(outage === undefined ? [] : [{ key: OUTAGE.id, problem: outage, explains: () => true }]),
       ...this.#routesOver(broken.filter(isOpen)),
-      ...this.#causes.causes(broken),
+      ...this.#causes.causes(paths, broken),
     ];
   }
 

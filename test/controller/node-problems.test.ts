@@ -66,9 +66,13 @@ test('a cause that one node has found stands for the paths that others report', 
 
 test('a cause that several nodes have found is one', (t) => {
   const cause = { what: 'address 192.0.2.12 on eth0', why: 'two hosts', isCause: true };
-  t.deepEqual(shown([report('h1', [to('h2')], cause), report('h3', [to('h2')], cause)]), [
-    'nodes h1, h3: address 192.0.2.12 on eth0: two hosts',
-  ]);
+  const own = { ...cause, why: 'it is this node’s' };
+  const seen = [
+    report('h1', [to('h2')], cause),
+    report('h2', [to('h1')], own),
+    report('h3', [to('h2')], cause),
+  ];
+  t.deepEqual(shown(seen), ['nodes h1, h2, h3: address 192.0.2.12 on eth0: two hosts']);
 });
 
 test('a path to a node that is down is none, and other problems have their node before them', (t) => {

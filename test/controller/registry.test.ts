@@ -3,7 +3,7 @@ import test from 'ava';
 
 import { Registry, type NodeReport } from '../../controller/registry.js';
 import { Counters } from '../../controller/counters.js';
-import { Status } from '../../proto/gen/weft/v1/types.js';
+import { Problem, Status } from '../../proto/gen/weft/v1/types.js';
 import { FakeStore } from '../fakes/store.js';
 import { endpoint, FakeClock, lease, node } from './records.js';
 
@@ -130,7 +130,7 @@ test('a node shows its subnets, its endpoints and its reported problems', (t) =>
   store.putRecordOf(endpoint('aa', 'blue', 'n1'));
   store.putRecordOf(endpoint('bb', 'green', 'n1'));
   store.putRecordOf(endpoint('cc', 'green', 'n2'));
-  const problem = { what: 'link', why: 'gone', fix: 'look' };
+  const problem = Problem.fromPartial({ what: 'link', why: 'gone', fix: 'look' });
   reports.set('n1', {
     at: clock.now(),
     status: Status.fromPartial({ networks: [{ name: 'removed' }], problems: [problem] }),
