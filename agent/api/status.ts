@@ -21,6 +21,7 @@ import {
   type AgentReadiness,
   FIRST_LIST,
   OUTAGE,
+  OWN_ADDRESS,
   type Problems,
 } from '../health/index.js';
 import type { Peers } from '../underlay/index.js';
@@ -147,7 +148,7 @@ export function problemsOf(sources: ProblemSources): Known[] {
   const isTold = waiting !== undefined && readiness.isWaitingFor(etcdAt(etcd));
   const list = [...(waiting === undefined ? [] : [waiting]), ...problems.list(), ...displaced.problems()];
   const away = [...(isTold ? [] : etcdAway(sources)), ...controllerAway(sources)];
-  const outage = problems.get(OUTAGE);
+  const outage = problems.get(OUTAGE) ?? problems.get(OWN_ADDRESS);
   const shown =
     outage === undefined
       ? [...list, ...away]

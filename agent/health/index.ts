@@ -8,6 +8,7 @@ export {
   networkScope,
   NODE,
   OUTAGE,
+  OWN_ADDRESS,
   type ProblemKey,
   type ProblemScope,
   UNDERLAY,

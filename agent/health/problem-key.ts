@@ -95,6 +95,9 @@ export const OUTAGE = { scope: UNDERLAY, kind: 'peer', id: 'link' } as const sat
 export const FIREWALL = { kind: 'firewall' } as const satisfies ProblemScope;
 export const DNS = { kind: 'dns' } as const satisfies ProblemScope;
 
+/** Another host has this node's address, and packets to this node go there. */
+export const OWN_ADDRESS = { scope: UNDERLAY, kind: 'peer', id: 'own address' } as const satisfies ProblemKey;
+
 export const networkScope = (network: string): ProblemScope => ({ kind: 'network', network });
 export const endpointScope = ({ network, id }: { network: string; id: string }): ProblemScope => ({
   kind: 'endpoint',

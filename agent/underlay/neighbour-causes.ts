@@ -5,6 +5,7 @@ import type { IpAddress } from '../../core/address.js';
 import { messageOf } from '../../core/errors.js';
 import type { Problem } from '../../core/problem.js';
 import type { Logger } from '../../daemon/log.js';
+import { OWN_ADDRESS } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
 import { isOpen, type OpenPath, type Path } from './path.js';
 import type { Cause } from './path-problems.js';
@@ -35,18 +36,37 @@ export class NeighbourCauses {
 
   constructor(private readonly options: NeighbourCausesOptions) {}
 
-  /** Asks on the link who has the peer's address, and this node's, unless it was asked lately. */
-  async inspect({ probe: { underlay } }: OpenPath, now = performance.now()): Promise<void> {
-    // Of an IPv6 address of its own the kernel itself finds out (duplicate address detection).
+  /** Questions that `inspect` would ask now. */
+  packetsFor(path: OpenPath, now = performance.now()): number {
+    return this.#asked(path).filter((ip) => this.#isDue(ip, now)).length;
+  }
+
+  /** Of an IPv6 address of its own the kernel itself finds out (duplicate address detection). */
+  #asked({ probe: { underlay } }: OpenPath): string[] {
     const mine = this.options.own().ips.filter(({ family }) => family === 4 && family === underlay.family);
-    await Promise.all([underlay, ...mine].map((ip) => this.#look(ip.toString(), now)));
+    return [underlay, ...mine].map(String);
+  }
+
+  #isDue(ip: string, now: number): boolean {
+    return now - (this.#found.get(ip)?.at ?? -Infinity) >= COUNTS_MS;
+  }
+
+  /** Asks on the link who has the peer's address, and this node's, unless it was asked lately. */
+  async inspect(path: OpenPath, now = performance.now()): Promise<void> {
+    await Promise.all(this.#asked(path).map((ip) => this.#look(ip, now)));
+  }
+
+  /** Asks whether another host has this node's address: what is sent to this node goes there then. */
+  async inspectOwn(now = performance.now()): Promise<void> {
+    const four = this.options.own().ips.find(({ family }) => family === 4);
+    if (four !== undefined) await this.#look(four.toString(), now);
   }
 
   async #look(ip: string, now: number): Promise<void> {
     const { kernel, own, log } = this.options;
     const { link, ips } = own();
     const before = this.#found.get(ip);
-    if (before !== undefined && now - before.at < COUNTS_MS) return;
+    if (!this.#isDue(ip, now)) return;
     this.#found.set(ip, { problem: before?.problem, at: now });
     const isMine = ips.some((one) => one.toString() === ip);
     try {
@@ -96,7 +116,7 @@ export class NeighbourCauses {
       else void this.#look(ip, now);
       const explains = (path: Path): boolean =>
         isOpen(path) && (isMine || path.probe.underlay.toString() === ip);
-      return [{ key: `neighbour ${ip}`, problem, explains }];
+      return [{ key: isMine ? OWN_ADDRESS.id : `neighbour ${ip}`, problem, explains }];
     });
   }
 }

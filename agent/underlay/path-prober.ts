@@ -26,10 +26,13 @@ export interface PathProberOptions {
   paths: () => readonly Path[];
   /** Whether the node at the other end is known to be down. */
   isDown: (path: Path) => boolean;
-  /** A path was found broken, as all its packets were missed. */
+  /** Packets that finding out why a path is broken would take now. */
+  packetsToInspect: (path: OpenPath) => number;
+  /** A path was found broken: these may be sent. */
   onBroken: (path: OpenPath) => void;
   onAnswer: (rttMs: number) => void;
-  onTurn: () => void;
+  /** In each turn, and where a path has another state. */
+  onNews: () => void;
 }
 
 const TURN_MS = 1000;
@@ -55,6 +58,8 @@ export class PathProber {
   readonly #running = new Set<Promise<void>>();
   #open: readonly OpenPath[] = [];
   #isSearching = false;
+  /** Paths to nodes that are down, whose neighbours were asked for since. */
+  readonly #inspected = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #turnAt = -Infinity;
   #left = PACKETS;
@@ -103,7 +108,7 @@ export class PathProber {
     if (this.#stopped) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#turn(), TURN_MS);
-    const { kernel, paths, isDown, onTurn } = this.options;
+    const { kernel, paths, isDown, packetsToInspect, onNews } = this.options;
     const now = performance.now();
     // The next turn is a whole second after this one, and so this one may not have what the last one had.
     if (now - this.#turnAt >= TURN_MS) this.#left = PACKETS;
@@ -116,14 +121,15 @@ export class PathProber {
       const questions = questionsFor(health, isGreeting || isDown(path));
       const { key, neighbour } = path;
       const inQuestion = !isGreeting && !isDown(path) && isInQuestion(health);
-      return { key, neighbour, path, questions, packets: questions.length, isInQuestion: inQuestion };
+      const packets = questions.length + (questions.length > 1 ? packetsToInspect(path) : 0);
+      return { key, neighbour, path, questions, packets, isInQuestion: inQuestion };
     });
     const searches = this.#open.some((path) => this.healthOf(path).search !== undefined);
     const budget = this.#left - (searches ? LEFT_TO_SEARCH : 0);
     const chosen = this.#schedule.pick(now, waiting, budget, this.#limits());
     for (const { packets } of chosen) this.#left -= packets;
     this.#follow(this.#ask(now, chosen));
-    onTurn();
+    onNews();
   }
 
   #follow(work: Promise<void>): void {
@@ -134,7 +140,11 @@ export class PathProber {
   #keepOnly(open: readonly OpenPath[]): void {
     if (this.#health.size === 0) return;
     const keys = new Set(open.map(({ key }) => key));
-    for (const key of this.#health.keys()) if (!keys.has(key)) this.#health.delete(key);
+    for (const key of this.#health.keys())
+      if (!keys.has(key)) {
+        this.#health.delete(key);
+        this.#inspected.delete(key);
+      }
   }
 
   /** Fewer than a quarter of what the kernel remembers are asked for, and new ones only while that is not half full. */
@@ -159,15 +169,17 @@ export class PathProber {
     now: number,
     chosen: readonly { path: OpenPath; questions: readonly Question[] }[],
   ): Promise<void> {
-    const { kernel, node, isDown, onAnswer, onBroken } = this.options;
+    const { kernel, node, isDown, onAnswer, onNews } = this.options;
     const packets = chosen.flatMap(({ path, questions }) =>
       questions.map((question) => ({ path, question, ...this.#packet(path, question) })),
     );
-    const tagged = packets.map(({ path: { network, family }, ip, size }) => ({
+    const tagged = packets.map(({ path: { network, family }, question, ip, size }) => ({
       ...{ ip, size },
-      tag: tagOf(node, network, family),
+      // What arrives on the underlay says nothing of the tunnel.
+      ...(isThroughTunnel(question) && { tag: tagOf(node, network, family) }),
     }));
     const rtts = tagged.length === 0 ? [] : await kernel.ping(tagged, TIMEOUT_MS);
+    let isNews = false;
     for (const { path, questions } of chosen) {
       const answers: Answers = {};
       for (const [i, packet] of packets.entries())
@@ -179,16 +191,34 @@ export class PathProber {
       const isMissed = after.misses > 0 && isDown(path);
       // When it is back it is asked twice before anything is said of it.
       this.#health.set(path.key, isMissed ? { ...after, state: 'unknown', misses: 1 } : after);
-      if (questions.length > 1 && after.state !== 'ok') onBroken(path);
+      isNews ||= after.state !== before.state;
+      this.#inspect(path, questions.length > 1);
     }
+    if (isNews) onNews();
     await this.#search();
+  }
+
+  /** Of a node that is down once, also where it answers: it may be down because what it asks for goes to another host. */
+  #inspect(path: OpenPath, isFoundOut: boolean): void {
+    const { isDown, packetsToInspect, onBroken } = this.options;
+    const { key } = path;
+    if (isDown(path)) {
+      const packets = packetsToInspect(path);
+      if (this.#inspected.has(key) || this.#left < packets) return;
+      this.#inspected.add(key);
+      this.#left -= packets;
+    } else {
+      this.#inspected.delete(key);
+      if (!isFoundOut || this.healthOf(path).state === 'ok') return;
+    }
+    onBroken(path);
   }
 
   #packet({ key, family, probe }: OpenPath, question: Question): { ip: string; size: number } {
     // The size that passed last time is asked for again.
     const small = this.#health.get(key)?.mtu ?? SMALL[family];
     const isFull = question === 'full' || question === 'underlay-full';
-    return question === 'full' || question === 'small'
+    return isThroughTunnel(question)
       ? { ip: probe.address.toString(), size: isFull ? probe.size : small }
       : { ip: probe.underlay.toString(), size: isFull ? probe.outerSize : SMALL[probe.underlay.family] };
   }
@@ -228,6 +258,8 @@ export class PathProber {
       : [other, other + 1].filter((size) => size < high);
   }
 }
+
+const isThroughTunnel = (question: Question): boolean => question === 'full' || question === 'small';
 
 /** By which a node is known in the probes that it sends through a network in one family. */
 export const tagOf = (node: string, network: string, family: Family): string =>

@@ -38,7 +38,7 @@ export interface PeerState {
 }
 
 export interface PeersOptions {
-  store: Pick<Store, 'view'>;
+  store: Pick<Store, 'view' | 'state'>;
   kernel: Kernel;
   memberships: Pick<Memberships, 'list' | 'get'>;
   overlaps: Pick<RouteOverlaps, 'over'>;
@@ -70,8 +70,9 @@ export class Peers {
       paths: () => this.#paths(),
       isDown: (path) => this.#isDown(path),
       onAnswer: (rttMs) => metrics.peerRtt.observe(rttMs / 1000),
+      packetsToInspect: (path) => this.#causes.packetsFor(path),
       onBroken: (path) => void this.#causes.inspect(path),
-      onTurn: () => this.#report(),
+      onNews: () => this.#report(),
     });
   }
 
@@ -155,6 +156,7 @@ export class Peers {
 
   #report(): void {
     const { memberships, problems, node, store, metrics } = this.options;
+    if (!store.state.connected) void this.#causes.inspectOwn();
     const paths = this.#paths();
     const faults = paths.flatMap((path) => this.#faultOf(path));
     problems.replace(UNDERLAY, OUTAGE.kind, problemsOf(node, faults, this.#allCauses(paths, faults)));
