@@ -36,6 +36,8 @@ export interface PathProberOptions {
 }
 
 const TURN_MS = 1000;
+/** By which a timer may be early: the packets of a turn are those of a whole second. */
+const EARLY_MS = 2;
 /** Longer than any usable underlay needs, and less than a turn. */
 const TIMEOUT_MS = 800;
 /** For sizes that are tried one after the other on a path that answers small packets. */
@@ -107,7 +109,7 @@ export class PathProber {
   #turn(isGreeting = false): void {
     if (this.#stopped) return;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#turn(), TURN_MS);
+    this.#timer = setTimeout(() => this.#turn(), TURN_MS + EARLY_MS);
     const { kernel, paths, isDown, packetsToInspect, onNews } = this.options;
     const now = performance.now();
     // The next turn is a whole second after this one, and so this one may not have what the last one had.
