@@ -59,13 +59,11 @@ export function pathsTo(membership: Membership, lease: Lease): Path[] {
 export function pathsOf(
   memberships: readonly Membership[],
   leasesOf: (network: string) => Iterable<Lease>,
-  /** Compiles the paths of a lease, or knows them. */
-  to: typeof pathsTo = pathsTo,
 ): Path[] {
   const byPeer = new Map<string, Map<string, Path>>();
   for (const membership of memberships)
     for (const lease of leasesOf(membership.network.name))
-      for (const path of to(membership, lease)) {
+      for (const path of pathsTo(membership, lease)) {
         const known = byPeer.get(path.publicIp) ?? new Map<string, Path>();
         if (!known.has(path.key)) byPeer.set(path.publicIp, known.set(path.key, path));
       }

@@ -1,6 +1,5 @@
 // The other nodes, and the paths to them: what `weft status` shows and warns of.
 import { driverOf, type Probe } from '../../core/drivers/index.js';
-import type { Membership } from '../../core/compile.js';
 import { routeText } from '../../core/host-routes.js';
 import type { Problem } from '../../core/problem.js';
 import type { Lease } from '../../core/records.js';
@@ -13,7 +12,7 @@ import type { Reconciler } from '../reconcile/index.js';
 import { handshakeAges } from './handshakes.js';
 import { NeighbourCauses } from './neighbour-causes.js';
 import type { NodeUnderlay } from './node-underlay.js';
-import { isOpen, pathsOf, pathsTo, type OpenPath, type Path, type PathState } from './path.js';
+import { isOpen, pathsOf, type OpenPath, type Path, type PathState } from './path.js';
 import { PathProber } from './path-prober.js';
 import { problemsOf, type Cause, type Fault } from './path-problems.js';
 
@@ -53,8 +52,8 @@ export interface PeersOptions {
 export class Peers {
   readonly #prober: PathProber;
   readonly #causes: NeighbourCauses;
-  /** What the paths of a lease compile to, as long as the records stay. */
-  readonly #compiled = new WeakMap<Membership, WeakMap<Lease, Path[]>>();
+  /** The paths, and what they were found from. */
+  #found: { of: readonly unknown[]; paths: readonly Path[] } | undefined;
 
   constructor(private readonly options: PeersOptions) {
     const { kernel, node, metrics, underlay, log } = options;
@@ -128,18 +127,18 @@ export class Peers {
     return this.options.store.view.leases.get(network)?.values() ?? [];
   }
 
-  #paths(): Path[] {
-    return pathsOf(
-      this.options.memberships.list(),
-      (network) => this.#leases(network),
-      (membership, lease) => {
-        const known = this.#compiled.get(membership) ?? new WeakMap<Lease, Path[]>();
-        this.#compiled.set(membership, known);
-        const paths = known.get(lease) ?? pathsTo(membership, lease);
-        known.set(lease, paths);
-        return paths;
-      },
-    );
+  /** Found again when something has changed. */
+  #paths(): readonly Path[] {
+    const { store, memberships } = this.options;
+    const all = memberships.list();
+    const of = [
+      store.state.revision,
+      ...all.flatMap(({ network, lease, underlay }) => [network, lease, underlay]),
+    ];
+    const isSame = this.#found?.of.length === of.length && this.#found.of.every((part, i) => part === of[i]);
+    if (this.#found === undefined || !isSame)
+      this.#found = { of, paths: pathsOf(all, (network) => this.#leases(network)) };
+    return this.#found.paths;
   }
 
   #isDown({ node }: Path): boolean {

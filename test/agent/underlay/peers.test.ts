@@ -56,7 +56,7 @@ function world(lacks: (links: readonly string[]) => boolean = () => false) {
   const peers = new Peers({
     store: {
       view: { leases: new Map([blue, red].map(({ name }) => [name, of(name)])), alive },
-      state: { connected: true },
+      state: { connected: true, revision: 1 },
     } as never,
     kernel: {
       ping,
