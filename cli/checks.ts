@@ -8,6 +8,7 @@ import { parseAllowedAddress } from '../core/allowed-address.js';
 import { parseParent } from '../core/drivers/layer2-spec.js';
 import { formatVlans, parseVlans } from '../core/drivers/vlan-ids.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
+import { parseEventObject } from '../core/events.js';
 import { checkUsable, parseInteger, parseName, parseNetworkName } from '../core/network.js';
 import { parseDnsName, parseNameAddress, parseRecordType } from '../core/names.js';
 import { parseNewNetworkName } from '../core/run.js';
@@ -144,5 +145,13 @@ export const target = checked((text) => {
 /** Whole seconds. */
 export const secondsOf = (field: string, limits: { min: number; max: number }): ((text: string) => number) =>
   checked((text) => duration({ ...limits, wholeSeconds: true }).parse(text, field).seconds);
+
+/** Milliseconds. */
+export const spanOf = checked((text) => duration({ min: 1, max: 365 * 86_400_000 }).parse(text, 'since').ms);
+
+export const eventObjectOf = checked((text) => {
+  parseEventObject(text, 'for');
+  return text;
+});
 
 export const controllerOf = checked((text) => hostPort({ listen: false }).parse(text, 'HOST:PORT').text);

@@ -5,12 +5,16 @@ import { hostPort } from '../daemon/kinds.js';
 import { readTls } from '../daemon/tls.js';
 import type { GlobalOptions } from './global-options.js';
 import { credentialsFor, type Trust } from './identity.js';
+import type { Event, WatchEventsRequest } from '../proto/gen/weft/v1/events.js';
 import type { Ask, Method, ServiceClient, ServiceName } from './services.js';
 
 /** Deadline of calls that read, in milliseconds. */
 export const READ_MS = 5_000;
 /** Deadline of calls that change something, in milliseconds. */
 export const WRITE_MS = 30_000;
+
+/** Whom a call goes to. */
+type Whom = Pick<Ask<ServiceName, unknown, unknown>, 'at' | 'peer' | 'next'>;
 
 type Call = <S extends ServiceName, Q, A>(
   service: S,
@@ -24,6 +28,12 @@ type Call = <S extends ServiceName, Q, A>(
 export interface Connector {
   readonly controller: Call;
   readonly agent: Call;
+  /** Reads events of the cluster, or of this host's node, until they end. */
+  events(
+    whom: 'controller' | 'agent',
+    request: WatchEventsRequest,
+    onEvent: (event: Event) => void,
+  ): Promise<void>;
   /** Checks the controller's options, where it is asked only after the agent has failed. @throws WeftError INVALID_ARGUMENT */
   checkController(): void;
   /** A call is about to be sent: from now on an error is not a wrong call. */
@@ -41,6 +51,24 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
   const { tlsCa, tlsCert, tlsKey, insecure } = options;
   const trust: Trust = { tlsCa, tlsCert, tlsKey, insecure };
   const controller = (): string => hostPort({ listen: false }).parse(options.controller, '--controller').text;
+  const toController = async (): Promise<Whom> => {
+    const address = controller();
+    readTls(trust);
+    onAsk();
+    return {
+      at: { address, tls: await credentialsFor(address, trust) },
+      peer: `the controller at ${options.controller}`,
+      next: 'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.',
+    };
+  };
+  const toAgent = (): Whom => {
+    onAsk();
+    return {
+      at: { socket: options.agent },
+      peer: `the agent at ${options.agent}`,
+      next: 'Is `weft agent` running on this host? Name its socket with --agent or WEFT_AGENT.',
+    };
+  };
   return {
     checkController: () => {
       readTls(trust);
@@ -49,29 +77,24 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
     asking: onAsk,
     controllerAddress: options.controller,
     agentPath: options.agent,
-    controller: async (service, method, request, deadlineMs) => {
-      const address = controller();
-      readTls(trust);
-      onAsk();
-      const tls = await credentialsFor(address, trust);
-      return await ask({
-        ...{ service, method, request, deadlineMs, at: { address, tls } },
-        peer: `the controller at ${options.controller}`,
-        next: 'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.',
-      });
-    },
+    controller: async (service, method, request, deadlineMs) =>
+      await ask({ service, method, request, deadlineMs, ...(await toController()) }),
     agent: async (service, method, request, deadlineMs, route) => {
-      onAsk();
+      const to = toAgent();
       if (route !== undefined) {
         const { callByHttp } = await import('./http-call.js');
         const answer = await callByHttp(options.agent, route, request, deadlineMs);
         // The fields are those of the message, whose type the caller's method has.
         if (answer !== undefined) return answer as never;
       }
-      return await ask({
-        ...{ service, method, request, deadlineMs, at: { socket: options.agent } },
-        peer: `the agent at ${options.agent}`,
-        next: 'Is `weft agent` running on this host? Name its socket with --agent or WEFT_AGENT.',
+      return await ask({ service, method, request, deadlineMs, ...to });
+    },
+    events: async (whom, request, onEvent) => {
+      const to = whom === 'agent' ? toAgent() : await toController();
+      const services = await import('./services.js');
+      await services.watch({
+        ...{ service: 'EventService', request, onEvent, deadlineMs: READ_MS, ...to },
+        method: (client) => (asked) => client.watchEvents(asked),
       });
     },
   };

@@ -9,6 +9,7 @@ import { askedAsTheLineWould, COMPLETE, completionCommands } from './commands/co
 import { dnsCommands } from './commands/dns.js';
 import { containerCommands } from './commands/container.js';
 import { endpointCommands } from './commands/endpoint.js';
+import { eventsCommand } from './commands/events.js';
 import { exposeCommands } from './commands/expose.js';
 import { authorityCommands } from './commands/authority.js';
 import { setupCommands } from './commands/setup.js';
@@ -104,6 +105,7 @@ export function buildProgram(): Command {
   pipeworkCommand(program, action);
   dnsCommands(program, action);
   statusCommand(program, action);
+  eventsCommand(program, action);
   runCommand(program, action);
   containerCommands(program, action);
   exposeCommands(program, action);

@@ -1,8 +1,8 @@
 // Calls of services by gRPC, which is loaded with this file: only once a command asks somebody.
-import { credentials, type Client } from '@grpc/grpc-js';
+import { credentials, status, type Client, type ClientReadableStream } from '@grpc/grpc-js';
 
-import { unavailable, WeftError } from '../core/errors.js';
-import { call, channel, clientOptions } from '../daemon/grpc.js';
+import { deadlineExceeded, unavailable, WeftError } from '../core/errors.js';
+import { call, channel, clientOptions, explainFailure } from '../daemon/grpc.js';
 import type { ClientTls } from '../daemon/tls.js';
 import { SEE_THAT_IT_RUNS } from '../daemon/transport-errors.js';
 import { AgentServiceClient, NameServiceClient, StatusServiceClient } from '../proto/gen/weft/v1/agent.js';
@@ -11,6 +11,7 @@ import {
   NetworkServiceClient,
   NodeServiceClient,
 } from '../proto/gen/weft/v1/controller.js';
+import { EventServiceClient } from '../proto/gen/weft/v1/events.js';
 import { IdentityServiceClient } from '../proto/gen/weft/v1/identity.js';
 import { KeyServiceClient } from '../proto/gen/weft/v1/keys.js';
 import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
@@ -18,6 +19,7 @@ import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/ru
 const CLIENTS = {
   AgentService: AgentServiceClient,
   EndpointService: EndpointServiceClient,
+  EventService: EventServiceClient,
   HostService: HostServiceClient,
   IdentityService: IdentityServiceClient,
   KeyService: KeyServiceClient,
@@ -47,14 +49,56 @@ export interface Ask<S extends ServiceName, Q, A> {
   next: string;
 }
 
+const clientOf = (service: ServiceName, at: At): Client =>
+  'socket' in at
+    ? new CLIENTS[service](`unix:${at.socket}`, credentials.createInsecure(), clientOptions)
+    : new CLIENTS[service](`dns:${at.address}`, ...channel(at.address, at.tls));
+
+export interface Watch<S extends ServiceName, Q, E> extends Omit<Ask<S, Q, E>, 'method'> {
+  method: (client: ServiceClient<S>) => (request: Q) => ClientReadableStream<E>;
+  onEvent: (event: E) => void;
+}
+
+/**
+ * Reads a stream until the peer ends it. The deadline is that of its beginning.
+ * @throws WeftError as the peer answered, or as the transport failed
+ */
+export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Promise<void> {
+  const { service, method, request, peer, at, deadlineMs, next, onEvent } = of;
+  const client = clientOf(service, at);
+  const remote = 'socket' in at ? undefined : at;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const stream = method(client as ServiceClient<S>).call(client, request);
+      const late = setTimeout(() => {
+        reject(deadlineExceeded(`${peer} did not answer within ${deadlineMs / 1000} s`, next));
+        stream.cancel();
+      }, deadlineMs);
+      stream.on('metadata', () => clearTimeout(late));
+      stream.on('data', onEvent);
+      // An error comes after the end.
+      stream.on('status', ({ code }) => {
+        if (code !== status.OK) return;
+        if (stream.readableEnded) resolve();
+        else stream.on('end', resolve);
+      });
+      stream.on('error', (error) => {
+        clearTimeout(late);
+        void Promise.resolve(explainFailure(error, { peer, at: remote })).then(reject);
+      });
+    });
+  } catch (error) {
+    throw away(error, next);
+  } finally {
+    client.close();
+  }
+}
+
 /** @throws WeftError as the peer answered, or as the transport failed */
 export async function ask<S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promise<A> {
   const { service, method, request, peer, at, deadlineMs, next } = of;
   const remote = 'socket' in at ? undefined : at;
-  const client: Client =
-    'socket' in at
-      ? new CLIENTS[service](`unix:${at.socket}`, credentials.createInsecure(), clientOptions)
-      : new CLIENTS[service](`dns:${at.address}`, ...channel(at.address, at.tls));
+  const client = clientOf(service, at);
   try {
     const called = method(client as ServiceClient<S>).bind(client);
     return await call(called, request, { peer, deadlineMs, at: remote });

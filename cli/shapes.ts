@@ -2,6 +2,7 @@
 //
 // Every key is always present: an absent value is null.
 import type { OpenPort } from '../proto/gen/weft/v1/agent.js';
+import type { Event } from '../proto/gen/weft/v1/events.js';
 import type { Authority, Token } from '../proto/gen/weft/v1/identity.js';
 import type {
   Endpoint,
@@ -117,6 +118,17 @@ export const nodeShape = (node: Node): object => ({
   networks: node.networks,
   endpoints: node.endpoints,
   problems: node.problems.map(problemShape),
+});
+
+export const eventShape = ({ time, type, node, reason, object, message, actor, count }: Event): object => ({
+  time,
+  type,
+  node: textOrNull(node),
+  reason,
+  object,
+  message,
+  actor: textOrNull(actor),
+  count,
 });
 
 /** Without its secret. */

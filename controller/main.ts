@@ -9,7 +9,10 @@ import { Clouds } from '../cloud/index.js';
 import { messageOf, WeftError } from '../core/errors.js';
 import { AuditLog, auditInterceptor } from '../daemon/audit.js';
 import { boundsInterceptor } from '../daemon/call-bounds.js';
+import { EventLog } from '../daemon/event-log.js';
+import { eventService } from '../daemon/event-service.js';
 import { frontOf, publicServerOptions, stopGrpc } from '../daemon/grpc.js';
+import { followEtcd } from '../daemon/etcd-events.js';
 import { startHttp, type Readiness } from '../daemon/http.js';
 import { createLogger, type Logger } from '../daemon/log.js';
 import { settingsOrExit } from '../daemon/settings.js';
@@ -22,6 +25,7 @@ import {
   NetworkServiceService,
   NodeServiceService,
 } from '../proto/gen/weft/v1/controller.js';
+import { EventServiceService } from '../proto/gen/weft/v1/events.js';
 import { IdentityServiceService } from '../proto/gen/weft/v1/identity.js';
 import { RecordServiceService } from '../proto/gen/weft/v1/record.js';
 import { SessionServiceService } from '../proto/gen/weft/v1/session.js';
@@ -30,6 +34,7 @@ import type { Store } from '../store/store.js';
 import { cleanUp } from './cleanup.js';
 import { systemClock as clock } from './clock.js';
 import { CloudRoutes } from './cloud-routes.js';
+import { ClusterEvents } from './cluster-events.js';
 import { startEmbeddedEtcd } from './embedded-etcd.js';
 import { endpointService } from './endpoint-service.js';
 import { identityService } from './identity-service.js';
@@ -89,8 +94,15 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   shutdown.add('the store', () => store.close());
 
   const counters = new Counters(store);
+  const ownEvents = new EventLog({
+    path: join(settings.stateDir, 'events', 'controller.jsonl'),
+    node: '',
+    log,
+  });
+  shutdown.add('the events', () => ownEvents.close());
+  const events = new ClusterEvents(ownEvents);
   const sessions = new Sessions({
-    ...{ version, clock, log, nodes: store },
+    ...{ version, clock, log, nodes: store, events },
     authorities: () => security.authorities(store),
     control: () => [
       ...ips.map((ip) => `${hostOf(ip)}:${portOf(address)}`),
@@ -101,6 +113,8 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   security.onAuthorities(() => sessions.authoritiesChanged());
   const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((node) => registry.reported(node));
+  events.follow(registry, store, shutdown.signal);
+  shutdown.add('the state of etcd', followEtcd(store, ownEvents, urls));
   const sources = {
     store,
     counters,
@@ -138,7 +152,12 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     interceptors: [
       metrics.interceptor,
       boundsInterceptor((peer) => front.isPlain(peer)),
-      auditInterceptor(audit),
+      auditInterceptor({
+        write: (entry) => {
+          audit.write(entry);
+          events.audited(entry);
+        },
+      }),
       rights,
     ],
   });
@@ -148,6 +167,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     nodeService({ store, registry, sessions, expel: (name) => security.expel(name, store) }),
   );
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
+  server.addService(EventServiceService, eventService(events));
   server.addService(SessionServiceService, { connect: sessions.connect });
   server.addService(RecordServiceService, recordService(sources));
   const identity = () => ({

@@ -9,6 +9,8 @@ import { callerOf, describeIdentity, type Caller } from '../daemon/caller.js';
 import { toServiceError } from '../daemon/grpc.js';
 
 const EVERY_ROLE: readonly Role[] = ['node', 'controller', 'admin', 'viewer'];
+/** Events say who did what. */
+const PEOPLE: readonly Role[] = ['controller', 'admin', 'viewer'];
 const MANAGERS: readonly Role[] = ['controller', 'admin'];
 
 /** By service and method. `anyone` needs no certificate. */
@@ -31,6 +33,7 @@ export const RIGHTS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
   'EndpointService/DeleteEndpoint': MANAGERS,
   'EndpointService/WatchEndpoints': EVERY_ROLE,
   'StatusService/GetStatus': EVERY_ROLE,
+  'EventService/WatchEvents': PEOPLE,
   'SessionService/Connect': ['node'],
   'RecordService/CreateNetwork': ['node'],
   'RecordService/RestoreNetwork': ['node'],

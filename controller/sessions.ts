@@ -1,11 +1,10 @@
 // SessionService: agents' sessions, their reports, and requests to their nodes.
-import type { handleBidiStreamingCall, ServerDuplexStream } from '@grpc/grpc-js';
+import type { handleBidiStreamingCall } from '@grpc/grpc-js';
 
 import {
   aborted,
   deadlineExceeded,
   invalidArgument,
-  parseErrorCode,
   permissionDenied,
   resourceExhausted,
   unauthenticated,
@@ -14,32 +13,26 @@ import {
 } from '../core/errors.js';
 import { parseName } from '../core/network.js';
 import { callerOf, type Caller } from '../daemon/caller.js';
-import { MOST_OF_REPORT, toServiceError } from '../daemon/grpc.js';
+import { MOST_OF_REPORT } from '../daemon/grpc.js';
 import type { Logger } from '../daemon/log.js';
-import type {
-  AgentMessage,
-  ControllerMessage,
-  Hello,
-  Reply,
-  Report,
-  Request,
+import {
+  Acknowledgement,
+  type AgentMessage,
+  type ControllerMessage,
+  type Events,
+  type Hello,
+  type Report,
+  type Request,
 } from '../proto/gen/weft/v1/session.js';
 import { Status, type Endpoint } from '../proto/gen/weft/v1/types.js';
+import { AgentSession, refuse, type Stream } from './agent-session.js';
 import type { Clock } from './clock.js';
+import type { ClusterEvents } from './cluster-events.js';
 import type { NodeReport, ReportSource } from './registry.js';
 
-type Stream = ServerDuplexStream<AgentMessage, ControllerMessage>;
-
 const HELLO_WITHIN_MS = 5000;
-const REPLY_WITHIN_MS = 10_000;
-/** A node carries out requests one network at a time: more than this many waiting means that it has stalled. */
-const MOST_PENDING = 256;
-/** How long a living agent may take to answer when another connection claims its name; less than an agent waits for its Hello. */
-const ALIVE_WITHIN_MS = 1500;
 /** Bytes of all reports together of nodes that have no record in etcd. */
 const MOST_WITHOUT_RECORD = 8 * 1024 * 1024;
-/** A timer holds 24 days at most; an agent that is sent away connects again. */
-const LONGEST_MS = 20 * 24 * 3_600_000;
 
 /** What a report needs of a node. */
 interface KnownNodes {
@@ -57,6 +50,8 @@ export interface SessionsOptions {
   control?: () => readonly string[];
   /** A session has begun. */
   entered?: (caller: Caller) => void;
+  /** What nodes tell. */
+  events?: Pick<ClusterEvents, 'lastOf' | 'take'>;
 }
 
 export class Sessions implements ReportSource {
@@ -216,7 +211,8 @@ export class Sessions implements ReportSource {
     const session = new AgentSession(node, instance, stream, clock);
     this.#sessions.set(node, session);
     if (until !== undefined) session.endAt(until);
-    stream.write({ message: { $case: 'ack', value: { sequence: 0, version, control: [...control()] } } });
+    const known = this.#options.events?.lastOf(node, instance) ?? 0;
+    this.#acknowledge(session, { version, control: [...control()], events: known, time: clock.now() });
     this.#tellAuthorities(session);
     log.info('an agent has connected', { node, version: agent, peer: session.peer });
     this.#options.entered?.(caller);
@@ -227,6 +223,8 @@ export class Sessions implements ReportSource {
   #receive(session: AgentSession, message: AgentMessage['message']): void {
     if (message?.$case === 'report') return this.#take(session, message.value);
     if (message?.$case === 'reply') return session.reply(message.value);
+    if (message?.$case === 'events') return this.#takeEvents(session, message.value);
+    if (message?.$case === 'goodbye') return void (session.saidGoodbye = true);
     if (message?.$case === 'hello') throw invalidArgument('session: a second Hello');
     // A message type of a newer agent: it gets no answer.
   }
@@ -243,8 +241,17 @@ export class Sessions implements ReportSource {
       const before = this.#reports.get(session.node);
       if (before !== undefined) before.at = this.#options.clock.now();
     }
-    session.send({ $case: 'ack', value: { sequence, version: '', control: [] } });
+    this.#acknowledge(session, { sequence, time: this.#options.clock.now() });
     this.#tellAuthorities(session);
+  }
+
+  #takeEvents(session: AgentSession, { events: told }: Events): void {
+    const events = this.#options.events?.take(session.node, session.instance, told);
+    if (events !== undefined) this.#acknowledge(session, { events });
+  }
+
+  #acknowledge(session: AgentSession, ack: Partial<Acknowledgement>): void {
+    session.send({ $case: 'ack', value: Acknowledgement.fromPartial(ack) });
   }
 
   /** @throws WeftError RESOURCE_EXHAUSTED for what is too large to be kept */
@@ -273,114 +280,6 @@ export class Sessions implements ReportSource {
   }
 }
 
-class AgentSession {
-  readonly peer: string;
-  /** The hashes of CAs that its agent was told last. */
-  told = '';
-  readonly #pending = new Map<
-    number,
-    { resolve: (endpoint: Endpoint) => void; reject: (error: Error) => void }
-  >();
-  #nextId = 1;
-  #over = false;
-  #cancelEnd: () => void = () => undefined;
-
-  constructor(
-    readonly node: string,
-    readonly instance: string,
-    readonly stream: Stream,
-    readonly clock: Clock,
-  ) {
-    this.peer = stream.getPeer();
-  }
-
-  send(message: NonNullable<ControllerMessage['message']>): void {
-    if (!this.#over) this.stream.write({ message });
-  }
-
-  /** Ends it with the agent's certificate. @param until milliseconds since 1970 */
-  endAt(until: number): void {
-    this.#cancelEnd = this.clock.after(Math.min(until - this.clock.now(), LONGEST_MS), () =>
-      this.end(unavailable(`node ${this.node}: its certificate ended, and it must show a new one`)),
-    );
-  }
-
-  /** Whether the agent answers: a request that it does not know is answered, too. */
-  answers(): Promise<boolean> {
-    const id = this.#nextId++;
-    return new Promise((resolve) => {
-      const settle = (lives: boolean): void => {
-        cancelDeadline();
-        this.#pending.delete(id);
-        resolve(lives);
-      };
-      const cancelDeadline = this.clock.after(ALIVE_WITHIN_MS, () => settle(false));
-      this.#pending.set(id, { resolve: () => settle(true), reject: () => settle(!this.#over) });
-      this.send({ $case: 'request', value: { id, request: undefined } });
-    });
-  }
-
-  request(request: NonNullable<Request['request']>, signal: AbortSignal): Promise<Endpoint> {
-    if (this.#pending.size >= MOST_PENDING) {
-      return Promise.reject(
-        unavailable(`node ${this.node}: ${MOST_PENDING} requests wait for its agent`, 'Try again later.'),
-      );
-    }
-    const id = this.#nextId++;
-    return new Promise<Endpoint>((resolve, reject) => {
-      const settle = (): void => {
-        cancelDeadline();
-        signal.removeEventListener('abort', giveUp);
-        this.#pending.delete(id);
-      };
-      const fail = (error: Error): void => {
-        settle();
-        reject(error);
-      };
-      const giveUp = (): void => fail(aborted(`node ${this.node}: the request was given up`));
-      const cancelDeadline = this.clock.after(REPLY_WITHIN_MS, () => {
-        fail(
-          deadlineExceeded(
-            `node ${this.node}: its agent did not answer within ${REPLY_WITHIN_MS / 1000} s`,
-            'It may still carry the request out: look at weft endpoint ls, and at the log of the agent.',
-          ),
-        );
-      });
-      this.#pending.set(id, {
-        resolve: (endpoint) => {
-          settle();
-          resolve(endpoint);
-        },
-        reject: fail,
-      });
-      if (signal.aborted) return giveUp();
-      signal.addEventListener('abort', giveUp, { once: true });
-      this.send({ $case: 'request', value: { id, request } });
-    });
-  }
-
-  reply({ id, reply }: Reply): void {
-    // Unknown id: the answer came after the deadline.
-    const waiting = this.#pending.get(id);
-    if (waiting === undefined) return;
-    if (reply?.$case === 'endpoint') return waiting.resolve(reply.value);
-    const { code, message, next } = reply?.value ?? {
-      code: 'INTERNAL',
-      message: `node ${this.node}: an empty reply`,
-      next: '',
-    };
-    waiting.reject(new WeftError(parseErrorCode(code), message, next === '' ? undefined : next));
-  }
-
-  end(reason: WeftError): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#cancelEnd();
-    for (const waiting of this.#pending.values()) waiting.reject(reason);
-    refuse(this.stream, reason);
-  }
-}
-
 const inUse = ({ node, instance, peer }: AgentSession): WeftError =>
   aborted(
     `node ${node}: another agent of this name has a session (instance ${instance}, from ${peer})`,
@@ -390,11 +289,4 @@ const inUse = ({ node, instance, peer }: AgentSession): WeftError =>
 /** The part of a report that others are shown. */
 function substance({ problems, networks }: Status): string {
   return JSON.stringify([problems, networks.map(({ name, mtu }) => [name, mtu])]);
-}
-
-/** Ends a stream with an error's status. */
-function refuse(stream: Stream, error: unknown): void {
-  if (stream.cancelled || stream.destroyed) return;
-  // grpc-js sends an emitted error as the status; the session's own listener has run already.
-  stream.emit('error', toServiceError(error));
 }

@@ -3,16 +3,14 @@
 // Every call that changes something, and every one that is refused, whatever it was. Never what is secret: of a request only
 // the words that name its object.
 import { randomUUID } from 'node:crypto';
-import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
 
 import { ServerInterceptingCall, status, type ServerInterceptor } from '@grpc/grpc-js';
 import type { AuthContext } from '@grpc/grpc-js/build/src/auth-context.js';
 
-import { messageOf } from '../core/errors.js';
 import { visible } from '../core/text.js';
 import { callerOf } from './caller.js';
 import type { Logger } from './log.js';
+import { RotatingFile } from './rotating-file.js';
 
 const MOST_BYTES = 10 * 1024 * 1024;
 const KEPT = 5;
@@ -26,56 +24,42 @@ const NAMING = ['name', 'node', 'network', 'target', 'endpoint', 'id', 'role', '
 export type Actor =
   { readonly uid: number } | { readonly role: string; readonly node?: string; readonly serial?: string };
 
-export class AuditLog {
-  #file: number | undefined;
-  #size = 0;
+/** What is written of a call. */
+export type AuditEntry = {
+  time: string;
+  id: string;
+  actor: Actor;
+  /** Address and port of the caller; absent for a local socket. */
+  peer?: string;
+  /** Such as NetworkService/DeleteNetwork. */
+  method: string;
+  object: Readonly<Record<string, string>>;
+  /** Name of the gRPC status. */
+  code: string;
+  /** Why it failed. */
+  why?: string;
+  ms: number;
+};
 
-  constructor(
-    private readonly path: string,
-    private readonly log: Logger,
-    private readonly mostBytes = MOST_BYTES,
-  ) {}
+export class AuditLog {
+  readonly #file: RotatingFile;
+
+  constructor(path: string, log: Logger, mostBytes = MOST_BYTES) {
+    this.#file = new RotatingFile({ path, what: 'the audit log', mostBytes, kept: KEPT, log });
+  }
 
   write(entry: Readonly<Record<string, unknown>>): void {
-    const line = `${visible(JSON.stringify(entry))}\n`;
-    try {
-      if (this.#file !== undefined && this.#size + line.length > this.mostBytes) this.#rotate();
-      this.#file ??= this.#open();
-      this.#size += writeSync(this.#file, line);
-    } catch (error) {
-      // A full disk must not keep a daemon from its work.
-      this.log.error('the audit log cannot be written', { path: this.path, error: messageOf(error) });
-    }
+    this.#file.write(`${visible(JSON.stringify(entry))}\n`);
   }
 
   close(): void {
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = undefined;
-  }
-
-  #open(): number {
-    mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
-    const file = openSync(this.path, 'a', 0o600);
-    this.#size = fstatSync(file).size;
-    return file;
-  }
-
-  #rotate(): void {
-    this.close();
-    for (let n = KEPT - 1; n >= 0; n--) {
-      const from = n === 0 ? this.path : `${this.path}.${n}`;
-      try {
-        renameSync(from, `${this.path}.${n + 1}`);
-      } catch {
-        // There are not that many yet.
-      }
-    }
+    this.#file.close();
   }
 }
 
 /** @param actor where the connection does not say who calls: the user of a local socket */
 export const auditInterceptor =
-  (audit: AuditLog, actor?: Actor): ServerInterceptor =>
+  (audit: { write: (entry: AuditEntry) => void }, actor?: Actor): ServerInterceptor =>
   ({ path }, call) => {
     const begun = performance.now();
     let object: Record<string, string> = {};

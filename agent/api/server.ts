@@ -88,11 +88,15 @@ const SERVICES: readonly ServiceDefinition[] = [
   HostServiceService,
 ];
 
-/** @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made */
+/**
+ * @param always services that are there from the start
+ * @throws WeftError FAILED_PRECONDITION where another agent serves there, or the socket cannot be made
+ */
 export async function openSocket(
   runDir: string,
   starting: StartAnswers,
   audit?: AuditLog,
+  always: readonly Mount[] = [],
 ): Promise<ApiSocket> {
   const path = join(runDir, 'agent.sock');
   // sun_path of unix(7), less the terminating zero.
@@ -119,6 +123,7 @@ export async function openSocket(
   for (const service of SERVICES)
     server.addService(service, Object.fromEntries(Object.keys(service).map((name) => [name, notYet])));
   server.addService(StatusServiceService, { getStatus: unary(() => starting.status()) });
+  for (const mount of always) mount(server);
   let http: HttpWay | undefined;
   const listener = await listen(server, path, audit, () => http);
   const stop = async (): Promise<void> => {

@@ -9,6 +9,7 @@ import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { Backoff } from '../../core/backoff.js';
 import { messageOf, WeftError } from '../../core/errors.js';
 import { channel, explainFailure } from '../../daemon/grpc.js';
+import type { EventLog } from '../../daemon/event-log.js';
 import type { CalledAddress } from '../../daemon/transport-errors.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Tls } from '../../daemon/tls.js';
@@ -20,7 +21,9 @@ import {
   type Reply,
   type Request,
 } from '../../proto/gen/weft/v1/session.js';
+import type { Event } from '../../proto/gen/weft/v1/events.js';
 import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
+import { EventFeed } from './event-feed.js';
 import { reportOf } from './report.js';
 
 /** A request that a controller forwards: attach or detach. */
@@ -49,6 +52,10 @@ export interface SessionOptions {
   hello: { node: string; instance: string; version: string };
   status: () => Status;
   handle: (request: SessionRequest) => Promise<Endpoint>;
+  /** What the controller is told; absent: nothing. */
+  events?: Pick<EventLog, 'after' | 'subscribe'>;
+  /** The controller's clock, milliseconds since 1970, as it was at some moment of the last `withinMs` milliseconds. */
+  onTime?: (controller: number, withinMs: number) => void;
   /** Hashes of the CAs that this node must trust. */
   onAuthorities?: (hashes: readonly string[]) => void;
   log: Logger;
@@ -61,6 +68,8 @@ const DEBOUNCE_MS = 100;
 const REPORT_EVERY_MS = 10_000;
 /** How long a controller may take to answer Hello before the next one is tried. */
 const HELLO_WITHIN_MS = 3000;
+/** How long a controller may take to end a session when the agent ends. */
+const GOODBYE_WITHIN_MS = 300;
 /** Randomized, so that a controller that comes back does not get every agent at once. */
 const BACKOFF = { firstMs: 200, lastMs: 2000, jitter: { from: 0.5, to: 1.5 } } as const;
 
@@ -176,6 +185,9 @@ class Conversation {
   #told = '';
   #debounce: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
+  #feed: EventFeed | undefined;
+  /** When the message was sent that is acknowledged next. */
+  #sentAt = performance.now();
 
   constructor(address: string, options: SessionOptions, onAccepted: () => void) {
     this.#options = options;
@@ -204,9 +216,11 @@ class Conversation {
     }, DEBOUNCE_MS);
   }
 
+  /** The controller is told that somebody ends the agent, and ends the session. */
   end(): void {
+    this.#send({ $case: 'goodbye', value: {} });
     this.#stream.end();
-    this.#close('ending');
+    setTimeout(() => this.#close('ending'), this.accepted ? GOODBYE_WITHIN_MS : 0);
   }
 
   #failed(error: Error, at: CalledAddress): void {
@@ -223,14 +237,18 @@ class Conversation {
     if (message?.$case === 'request') void this.#carryOut(message.value);
   }
 
-  #acknowledge({ sequence, control }: Acknowledgement): void {
+  #acknowledge({ sequence, control, events, time }: Acknowledgement): void {
+    if (time > 0) this.#options.onTime?.(time, performance.now() - this.#sentAt);
     if (!this.accepted) {
       this.#options.onControl?.(control);
       this.accepted = true;
       this.#onAccepted();
       this.#heartbeat = setInterval(() => this.#report(), REPORT_EVERY_MS);
+      const tell = (told: Event[]): void => this.#send({ $case: 'events', value: { events: told } });
+      if (this.#options.events !== undefined) this.#feed = new EventFeed(this.#options.events, tell, events);
       return this.#report();
     }
+    this.#feed?.acknowledge(events);
     this.#acknowledged = Math.max(this.#acknowledged, sequence);
     if (this.#wantsReport && this.#acknowledged === this.#sequence) this.#report();
   }
@@ -246,6 +264,7 @@ class Conversation {
       const isNews = told !== this.#told;
       this.#told = told;
       this.#sequence += 1;
+      this.#sentAt = performance.now();
       const value = { sequence: this.#sequence, status: isNews ? status : undefined };
       this.#send({ $case: 'report', value });
     } catch (error) {
@@ -288,6 +307,7 @@ class Conversation {
     this.#over = true;
     clearTimeout(this.#debounce);
     clearInterval(this.#heartbeat);
+    this.#feed?.stop();
     // Later errors, such as the CANCELLED of our own end, do not matter, but need a listener.
     this.#stream.removeAllListeners();
     this.#stream.on('error', () => undefined);

@@ -27,6 +27,9 @@ import type { Publisher } from './publisher.js';
 import { type Reconciler, type SandboxKey, type SandboxRecord } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 
+/** Told what has become of an endpoint. */
+export type EndpointHappening = (reason: 'attached' | 'detached' | 'vanished', endpoint: Endpoint) => void;
+
 export interface EndpointsOptions {
   table?: EndpointTable;
   reconciler: Reconciler;
@@ -42,6 +45,7 @@ export interface EndpointsOptions {
   onChange?: (endpoint: Endpoint, there: boolean) => void;
   /** Called when the endpoints of a network that was compiled anew have been, too, or have ended with it. */
   onNetworkChange?: () => void;
+  onEndpoint?: EndpointHappening;
 }
 
 export const recordOf = ({ network, id }: Endpoint): SandboxKey => ({ kind: 'endpoint', network, id });
@@ -280,6 +284,7 @@ export class Endpoints implements MembershipListener {
     this.options.state.saveEndpoint(endpoint);
     const before = this.#table.get(id);
     this.#table.set(endpoint);
+    if (before === undefined) this.options.onEndpoint?.('attached', endpoint);
     this.#followShared(this.#portSecurity.sharers(endpoint, before));
     setImmediate(() => {
       if (this.#table.get(endpoint.id) !== endpoint) return;
@@ -295,7 +300,7 @@ export class Endpoints implements MembershipListener {
     void this.inTurn(endpoint, async (there) => {
       if (there === undefined) return;
       await attempt(this.options, { ...removalOf(there), again: 'It is tried again every 10 seconds.' }, () =>
-        this.remove(there),
+        this.remove(there, 'vanished'),
       );
       if (this.#table.has(there.id)) return;
       this.options.log.info('removed the endpoint of a container that ended', {
@@ -310,10 +315,11 @@ export class Endpoints implements MembershipListener {
    * Removes an endpoint from the state directory, the kernel and the store.
    * @throws WeftError if the state directory or the firewall fails; then nothing was changed
    */
-  async remove(endpoint: Endpoint): Promise<void> {
+  async remove(endpoint: Endpoint, reason: 'detached' | 'vanished' = 'detached'): Promise<void> {
     const { reconciler, memberships, addresses, publisher } = this.options;
     await this.#forget(endpoint);
     this.options.problems.clearScope(endpointScope(endpoint));
+    this.options.onEndpoint?.(reason, endpoint);
     this.options.onChange?.(endpoint, false);
     this.options.resolvConf.trySet(endpoint);
     // Routes first: the kernel deletes routes whose source address is deleted.

@@ -5,7 +5,7 @@ export { Attacher } from './attach.js';
 export type { PreviousAddresses } from './endpoint-addresses.js';
 export { EndpointTable, isToCome } from './endpoint-table.js';
 export { EndpointPorts } from './endpoint-ports.js';
-export { Endpoints } from './endpoints.js';
+export { type EndpointHappening, Endpoints } from './endpoints.js';
 export { ownsAddresses } from './managers.js';
 export { HostEndpoint } from './host-endpoint.js';
 export { PublishedPorts } from './published-ports.js';

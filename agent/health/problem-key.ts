@@ -26,6 +26,7 @@ export type ProblemKind =
   | 'routed-network'
   | 'awaited-network'
   | 'certificate'
+  | 'clock'
   | 'plain-text'
   | 'subnet-only'
   // The reconciler, in the scope of its target.

@@ -15,7 +15,14 @@ import {
 
 export type { Problem } from '../../core/problem.js';
 
+/** What is told of problems that appear, and that end before their scope does. */
+export interface ProblemListener {
+  raised(key: ProblemKey, problem: Problem): void;
+  cleared(key: ProblemKey, problem: Problem): void;
+}
+
 interface Entry {
+  key: ProblemKey;
   scope: string;
   kind: ProblemKind;
   id: string;
@@ -26,13 +33,19 @@ export class Problems {
   /** In order of appearance. */
   readonly #entries = new Map<string, Entry>();
 
-  constructor(private readonly onChange: () => void = () => {}) {}
+  constructor(
+    private readonly onChange: () => void = () => {},
+    private readonly listener?: ProblemListener,
+  ) {}
 
-  set({ scope, kind, id = '' }: ProblemKey, problem: Problem): void {
-    const entry: Entry = { scope: scopeIdentity(scope), kind, id, problem };
+  set(key: ProblemKey, problem: Problem): void {
+    const { scope, kind, id = '' } = key;
+    const entry: Entry = { key, scope: scopeIdentity(scope), kind, id, problem };
     const identity = identityOf(entry);
-    if (isDeepStrictEqual(this.#entries.get(identity)?.problem, problem)) return;
+    const before = this.#entries.get(identity)?.problem;
+    if (isDeepStrictEqual(before, problem)) return;
     this.#entries.set(identity, entry);
+    if (before === undefined) this.listener?.raised(key, problem);
     this.onChange();
   }
 
@@ -40,8 +53,14 @@ export class Problems {
     return this.#entries.get(identityOf({ scope: scopeIdentity(scope), kind, id }))?.problem;
   }
 
-  clear({ scope, kind, id = '' }: ProblemKey): void {
-    if (this.#entries.delete(identityOf({ scope: scopeIdentity(scope), kind, id }))) this.onChange();
+  clear(key: ProblemKey): void {
+    const { scope, kind, id = '' } = key;
+    const identity = identityOf({ scope: scopeIdentity(scope), kind, id });
+    const problem = this.#entries.get(identity)?.problem;
+    if (problem === undefined) return;
+    this.#entries.delete(identity);
+    this.listener?.cleared(key, problem);
+    this.onChange();
   }
 
   /** Sets the problem, or clears it if undefined. */
@@ -53,7 +72,7 @@ export class Problems {
   /** Clears every problem of a scope that has ended. */
   clearScope(scope: ProblemScope): void {
     const gone = scopeIdentity(scope);
-    this.#clearWhere((entry) => entry.scope === gone);
+    this.#clearWhere((entry) => entry.scope === gone, false);
   }
 
   /** Replaces the problems of a kind in a scope by these, by id. */
@@ -66,7 +85,7 @@ export class Problems {
   keepOnly(scope: ProblemScope, kind: ProblemKind, ids: { has: (id: string) => boolean }): void {
     if (this.#entries.size === 0) return;
     const where = scopeIdentity(scope);
-    this.#clearWhere((entry) => entry.kind === kind && entry.scope === where && !ids.has(entry.id));
+    this.#clearWhere((entry) => entry.kind === kind && entry.scope === where && !ids.has(entry.id), true);
   }
 
   /** Without warnings. */
@@ -82,12 +101,17 @@ export class Problems {
     return [...this.#entries.values()].filter(isListed).map(({ problem }) => problem);
   }
 
-  #clearWhere(isOver: (entry: Entry) => boolean): void {
+  #clearWhere(isOver: (entry: Entry) => boolean, isTold: boolean): void {
     let changed = false;
-    for (const [identity, entry] of this.#entries)
-      if (isOver(entry)) changed = this.#entries.delete(identity) || changed;
+    for (const [identity, entry] of this.#entries) {
+      if (!isOver(entry)) continue;
+      this.#entries.delete(identity);
+      changed = true;
+      if (isTold) this.listener?.cleared(entry.key, entry.problem);
+    }
     if (changed) this.onChange();
   }
 }
 
-const identityOf = ({ scope, kind, id }: Omit<Entry, 'problem'>): string => JSON.stringify([scope, kind, id]);
+const identityOf = ({ scope, kind, id }: Pick<Entry, 'scope' | 'kind' | 'id'>): string =>
+  JSON.stringify([scope, kind, id]);

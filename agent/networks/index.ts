@@ -5,5 +5,5 @@ export { Gateways } from './gateways.js';
 export { joinWhenThere } from './join-on-create.js';
 export { KeyRotation } from './key-rotation.js';
 export { checkHostRoutes, hostRoutesBeside, RouteOverlaps } from './route-overlaps.js';
-export type { MembershipListener } from './membership-options.js';
+export type { MembershipHappening, MembershipListener } from './membership-options.js';
 export { Memberships } from './memberships.js';

@@ -11,6 +11,9 @@ import type { Reconciler } from '../reconcile/index.js';
 import type { State } from '../state/index.js';
 import type { PreviousSubnet } from './subnet-leases.js';
 
+/** Told when this node has joined or left a network. */
+export type MembershipHappening = (reason: 'joined' | 'left', network: string, message: string) => void;
+
 export interface MembershipsOptions {
   kernel: Kernel;
   store: Store;
@@ -38,6 +41,7 @@ export interface MembershipsOptions {
   maxConnections?: number | undefined;
   /** Milliseconds to the first retry of a subnet that could not be taken. */
   leaseRetryMs?: number;
+  onMembership?: MembershipHappening;
 }
 
 export interface JoinOptions {

@@ -248,6 +248,7 @@ export class Memberships {
         throw refusedByKernel(name, failure);
       }
       this.options.log.info('joined a network', { network: name, subnet: lease.subnet.toString() });
+      this.options.onMembership?.('joined', name, `this node has ${lease.subnet.toString()}`);
       return membership;
     });
   }
@@ -394,6 +395,10 @@ export class Memberships {
     this.options.state.deleteNetwork(name);
     await this.#objects.remove(name);
     this.options.log.info('left a network', { network: name });
+    const gone = this.options.store.view.networks.has(name)
+      ? 'this node is no longer on it'
+      : 'it was removed';
+    this.options.onMembership?.('left', name, gone);
   }
 
   /** Joins the networks that networks of this node's containers are routed with. */

@@ -17,10 +17,14 @@ export interface Repair {
   what: string;
 }
 
+/** Told what one comparison found changed by others, and repaired. */
+export type Repaired = (scope: ProblemScope, found: readonly string[]) => void;
+
 export interface DriftOptions {
   problems: Problems;
   metrics: Pick<AgentMetrics, 'drift' | 'totals'>;
   log: Pick<Logger, 'info'>;
+  onRepaired?: Repaired;
 }
 
 export class Drift {
@@ -35,13 +39,18 @@ export class Drift {
 
   /** Counts what another process changed and weft repaired. */
   note(repaired: readonly Repair[]): void {
-    const { metrics, log } = this.options;
+    const { metrics, log, onRepaired } = this.options;
     for (const { key, found, what } of repaired) {
       metrics.drift.inc(found.length);
       metrics.totals.repaired += found.length;
       for (const one of found) log.info('repaired', { what: one });
       this.#noteOne(key, what);
     }
+    if (repaired.length > 0)
+      onRepaired?.(
+        this.scope,
+        repaired.flatMap(({ found }) => found),
+      );
   }
 
   #noteOne(key: string, what: string): void {

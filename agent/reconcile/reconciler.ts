@@ -23,6 +23,7 @@ import {
   type SandboxRecord,
   stepsInside,
 } from './container-target.js';
+import type { Repaired } from './drift.js';
 import { FirewallTarget, type Noted } from './firewall-target.js';
 import { attachError } from './kernel-errors.js';
 import { NodeTarget } from './node-target.js';
@@ -44,6 +45,7 @@ export interface ReconcilerOptions {
   onUnderlay: () => void;
   /** A route changed that is not weft's. */
   onRoutes?: () => void;
+  onRepaired?: Repaired;
   compareEveryMs?: number;
   clouds?: CloudRoutesOptions['clouds'];
   /** What a network has in a cloud leads to this node from now on. */

@@ -28,6 +28,7 @@ import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../
 import { type Look, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
 import { duplicateAddresses, measurePeers, Peers } from '../underlay/index.js';
+import { happenings, type Happenings } from './happenings.js';
 import { Hook } from './hook.js';
 import type { Opened } from './open.js';
 
@@ -51,6 +52,7 @@ export interface Parts {
   dns: Dns;
   netnsResolvConf: NetnsResolvConf;
   overlaps: RouteOverlaps;
+  told: Happenings;
   peers: Peers;
   duplicateAddresses: Look;
   pluginNetworks: PluginNetworks;
@@ -69,10 +71,13 @@ export function assemble(opened: Opened): Parts {
   const linksChanged = new Hook<[]>(undefined);
   const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
 
+  const told = happenings(opened.events, opened.scopeObject);
+  const { onRepaired, onMembership, onEndpoint } = told;
+
   const duplicates = duplicateAddresses({ kernel, view: store.view, node, problems, log });
   shutdown.add('looking for duplicate addresses', () => duplicates.stop());
   const reconciler = new Reconciler({
-    ...{ kernel, log, metrics, problems },
+    ...{ kernel, log, metrics, problems, onRepaired },
     onSandboxGone: sandboxGone.call,
     onMovedIn: movedIn.call,
     onUnderlay: linksChanged.call,
@@ -93,7 +98,7 @@ export function assemble(opened: Opened): Parts {
   });
   shutdown.add('the routes of this host', () => overlaps.look.stop());
   const memberships: Memberships = new Memberships({
-    ...{ kernel, store, reconciler, state, log, problems, node, instance },
+    ...{ kernel, store, reconciler, state, log, problems, node, instance, onMembership },
     runDir: settings.runDir,
     servesNames: settings.dns === 'on',
     flannel: settings.flannel === 'on',
@@ -114,6 +119,7 @@ export function assemble(opened: Opened): Parts {
   shutdown.add('the addresses of controllers', () => control.stop());
   shutdown.add('the memberships', () => memberships.stop());
   const table = new EndpointTable();
+  opened.endpointName.connect((id) => table.get(id)?.name);
   const publisher = new Publisher({
     ...{ store, log, metrics, problems, node, instance },
     current: () => table.list(),
@@ -143,6 +149,7 @@ export function assemble(opened: Opened): Parts {
   shutdown.add('the ports', () => ports.stop());
   const endpoints = new Endpoints({
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
+    onEndpoint,
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
     onNetworkChange: () => {
       dns.refresh();
@@ -218,7 +225,7 @@ export function assemble(opened: Opened): Parts {
       endpointPorts,
     },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
-    ...{ overlaps, control, duplicateAddresses: duplicates },
+    ...{ overlaps, control, duplicateAddresses: duplicates, told },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
 }

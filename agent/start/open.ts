@@ -4,10 +4,14 @@ import { join } from 'node:path';
 import { Clouds } from '../../cloud/index.js';
 import { AuditLog } from '../../daemon/audit.js';
 import { readEtcdAccess } from '../../daemon/etcd-access.js';
+import { followEtcd } from '../../daemon/etcd-events.js';
+import { EventLog } from '../../daemon/event-log.js';
+import { eventService } from '../../daemon/event-service.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
 import { plainTextWarnings } from '../../daemon/plain-text.js';
 import { startHttp } from '../../daemon/http.js';
 import { packageRoot, version } from '../../daemon/version.js';
+import { EventServiceService } from '../../proto/gen/weft/v1/events.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
 import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import { openStore } from '../../store/etcd-store.js';
@@ -26,7 +30,10 @@ import {
   AgentReadiness,
   countDrops,
   NODE,
+  problemEvents,
   Problems,
+  type ScopeObject,
+  scopeObjects,
   type AgentMetrics,
 } from '../health/index.js';
 import { bootId, openFirewall, openKernel, PumpProcesses, type Kernel } from '../kernel/index.js';
@@ -55,6 +62,11 @@ export interface Opened extends Daemon, Access {
   loaded: Loaded;
   metrics: AgentMetrics;
   problems: Problems;
+  /** What happened on this node. */
+  events: EventLog;
+  /** The name of an endpoint by its id. */
+  endpointName: Hook<[id: string], string | undefined>;
+  scopeObject: ScopeObject;
   readiness: AgentReadiness;
   displaced: DisplacedNodes;
   underlay: NodeUnderlay;
@@ -120,7 +132,11 @@ export async function open(launch: Launch): Promise<Opened> {
   const startedAt = new Date().toISOString();
   const metrics = agentMetrics();
   const changed = new Hook<[]>(undefined);
-  const problems = new Problems(changed.call);
+  const events = new EventLog({ path: join(stateDir, 'events', 'agent.jsonl'), node, log });
+  shutdown.add('the events', () => events.close());
+  const endpointName = new Hook<[id: string], string | undefined>(undefined);
+  const scopeObject = scopeObjects(node, endpointName.call);
+  const problems = new Problems(changed.call, problemEvents(events, scopeObject));
   const readiness = new AgentReadiness(problems);
   const http = await startHttp({
     listen: launch.settings.http,
@@ -133,7 +149,9 @@ export async function open(launch: Launch): Promise<Opened> {
   shutdown.add('the audit log', () => audit.close());
   let status = (): Status => unidentifiedStatusOf({ node, version, startedAt, readiness });
   const answers = { status: () => status(), waiting: () => readiness.waiting() };
-  const socket = await openSocket(launch.settings.runDir, answers, audit);
+  const socket = await openSocket(launch.settings.runDir, answers, audit, [
+    (server) => server.addService(EventServiceService, eventService(events)),
+  ]);
   shutdown.add('the socket', () => socket.stop());
   const daemon = await identify(launch, ({ message, next = 'See the log of the agent.' }) =>
     readiness.waitsFor(() => ({ what: 'a certificate', why: message, fix: next })),
@@ -151,6 +169,7 @@ export async function open(launch: Launch): Promise<Opened> {
   const session = new Hook<[], SessionState>({ state: 'none', address: '', error: '' });
   const displaced = new DisplacedNodes(store.view);
   store.subscribe((changes) => displaced.handle(changes));
+  shutdown.add('the state of etcd', followEtcd(store, events, settings.etcd));
   const sources = startSources({
     ...{ settings, store, problems, readiness, displaced, metrics, kernel, session, startedAt },
     identity: daemon.identity,
@@ -168,6 +187,7 @@ export async function open(launch: Launch): Promise<Opened> {
     ...daemon,
     ...{ node, instance: loaded.instance, startedAt, tls, socket, audit, session, clouds },
     ...{ state, loaded, metrics, kernel, store, problems, readiness, displaced, underlay, changed },
+    ...{ events, endpointName, scopeObject },
   };
 }
 

@@ -24,7 +24,7 @@ import {
   statusOf,
   type StatusSources,
 } from '../api/index.js';
-import { NAME_CONFLICT } from '../health/index.js';
+import { clockProblem, NAME_CONFLICT, NODE } from '../health/index.js';
 import { mountRuntime } from '../runtime/index.js';
 import type { Parts } from './assemble.js';
 import { type Opened, startSources } from './open.js';
@@ -59,6 +59,12 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     // What all nodes would report a controller finds by itself; and a report does not grow with the cluster.
     status: () => statusOf({ ...sources, displaced: { problems: () => [] }, peers: { list: () => [] } }),
     onControl: (addresses) => void parts.control.told(addresses),
+    events: opened.events,
+    onState: parts.told.onSession,
+    onTime: (controller, withinMs) => {
+      const key = { scope: NODE, kind: 'clock' } as const;
+      opened.problems.put(key, clockProblem(Date.now(), controller, withinMs, session.state().address));
+    },
     handle: (request) => handleRequest(request, api, shutdown.signal),
     log,
   });

@@ -3,6 +3,7 @@
 // Commands come from commander and names from the controller, so the scripts need no change with either.
 import { Argument, type Command } from 'commander';
 
+import { eventObject } from '../../core/events.js';
 import { RUN_MODES } from '../../core/run.js';
 import type { Connector } from '../connect.js';
 import { listOf } from '../context.js';
@@ -128,8 +129,16 @@ async function optionNames(command: Command, option: string, connect: Connector)
     const containers = (await namesOf('container', connect)).map((name) => `container:${name}`);
     return [...networks, ...RUN_MODES, ...containers];
   }
+  if (option === '--for') return eventObjects(connect);
   if (option === '--node') return namesOf('node', connect);
   return [];
+}
+
+/** What people ask for most. */
+async function eventObjects(connect: Connector): Promise<string[]> {
+  const kinds = ['network', 'node'] as const;
+  const names = await Promise.all(kinds.map((kind) => namesOf(kind, connect)));
+  return kinds.flatMap((kind, i) => (names[i] ?? []).map((name) => eventObject(kind, name)));
 }
 
 async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {

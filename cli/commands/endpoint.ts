@@ -10,6 +10,7 @@ import { READ_MS, WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
 import { block, printWarning, table, type Result } from '../output.js';
 import { endpointShape } from '../shapes.js';
+import { withEvents } from './events.js';
 
 export function endpointCommands(program: Command, action: Action): void {
   const endpoint = program.command('endpoint').description('show attached containers');
@@ -50,7 +51,10 @@ export function endpointCommands(program: Command, action: Action): void {
           { id },
           READ_MS,
         );
-        return { value: endpointShape(found), text: () => endpointBlock(found) };
+        return await withEvents(connect, ['endpoint', `${found.name}.${found.network}`], {
+          value: endpointShape(found),
+          text: () => endpointBlock(found),
+        });
       }),
     );
 

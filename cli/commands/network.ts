@@ -22,6 +22,7 @@ import {
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { block, indent, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
+import { withEvents } from './events.js';
 import type { Action } from '../action.js';
 import { networkChangeCommands } from './network-change.js';
 
@@ -167,7 +168,10 @@ export function networkCommands(program: Command, action: Action): void {
           { name },
           READ_MS,
         );
-        return { value: networkShape(found), text: () => networkBlock(found) };
+        return await withEvents(connect, ['network', name], {
+          value: networkShape(found),
+          text: () => networkBlock(found),
+        });
       }),
     );
 

@@ -7,6 +7,7 @@ import { READ_MS, WRITE_MS } from '../connect.js';
 import type { Action } from '../action.js';
 import { block, relative, table, type Result } from '../output.js';
 import { nodeShape } from '../shapes.js';
+import { withEvents } from './events.js';
 import { problemLines } from './problems.js';
 import { rotateKeyCommand } from './rotate-key.js';
 
@@ -31,7 +32,10 @@ export function nodeCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [name]): Promise<Result> => {
         const found = await connect.controller('NodeService', (client) => client.getNode, { name }, READ_MS);
-        return { value: nodeShape(found), text: () => nodeBlock(found) };
+        return await withEvents(connect, ['node', name], {
+          value: nodeShape(found),
+          text: () => nodeBlock(found),
+        });
       }),
     );
 

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 
-import { unary } from '../../daemon/grpc.js';
+import { eventService } from '../../daemon/event-service.js';
+import { toServiceError, unary } from '../../daemon/grpc.js';
 import type { Tls } from '../../daemon/tls.js';
 import { packageRoot } from '../../daemon/version.js';
 import { AgentServiceService, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
@@ -17,6 +18,12 @@ import {
   NetworkServiceService,
   NodeServiceService,
 } from '../../proto/gen/weft/v1/controller.js';
+import {
+  EventServiceService,
+  type Event,
+  type EventServiceServer,
+  type WatchEventsRequest,
+} from '../../proto/gen/weft/v1/events.js';
 import { IdentityServiceService } from '../../proto/gen/weft/v1/identity.js';
 import { Container, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
@@ -40,6 +47,9 @@ export class Fakes {
   /** While set, every call fails with this. */
   failure: Error | undefined;
   agentStatus: Status = status;
+  /** What the daemons have of events. */
+  controllerEvents: Event[] = [];
+  agentEvents: Event[] = [];
   /** Of the next attach. */
   warnings: string[] = [];
   address = '';
@@ -70,7 +80,9 @@ export class Fakes {
     });
     controller.addService(StatusServiceService, { getStatus: this.#answer('controllerStatus', status) });
     controller.addService(IdentityServiceService, { createToken: this.#answer('createToken', token) });
+    controller.addService(EventServiceService, this.#events('controllerEvents'));
     const agent = new Server();
+    agent.addService(EventServiceService, this.#events('agentEvents'));
     agent.addService(AgentServiceService, {
       attach: unary((request) => {
         this.asked.push(['attach', request]);
@@ -109,6 +121,18 @@ export class Fakes {
       if (this.failure !== undefined) throw this.failure;
       return response;
     });
+  }
+
+  #events(of: 'controllerEvents' | 'agentEvents'): EventServiceServer {
+    const source = { list: () => this[of], subscribe: () => () => undefined };
+    const { watchEvents } = eventService(source);
+    return {
+      watchEvents: (call) => {
+        this.asked.push([of, call.request satisfies WatchEventsRequest]);
+        if (this.failure === undefined) watchEvents(call);
+        else call.emit('error', toServiceError(this.failure));
+      },
+    };
   }
 
   #listen(server: Server, address: string, tls?: Tls): Promise<number> {

@@ -3,6 +3,7 @@ import { Server, type Client, type ClientReadableStream } from '@grpc/grpc-js';
 import type { Registry as PromRegistry } from 'prom-client';
 
 import { systemClock, type Clock } from '../../controller/clock.js';
+import { ClusterEvents } from '../../controller/cluster-events.js';
 import { endpointService } from '../../controller/endpoint-service.js';
 import { LeaseTimes } from '../../controller/lease-times.js';
 import { controllerMetrics } from '../../controller/metrics.js';
@@ -14,6 +15,7 @@ import { Sessions } from '../../controller/sessions.js';
 import { statusService } from '../../controller/status-service.js';
 import { Counters } from '../../controller/counters.js';
 import { WeftError } from '../../core/errors.js';
+import { EventLog } from '../../daemon/event-log.js';
 import { channel, listenGrpc, serverOptions, stopGrpc } from '../../daemon/grpc.js';
 import { hostPort } from '../../daemon/kinds.js';
 import { silentLogger as log } from '../../daemon/log.js';
@@ -35,6 +37,7 @@ export interface TestController {
   readonly store: FakeStore;
   readonly sessions: Sessions;
   readonly registry: Registry;
+  readonly events: ClusterEvents;
   readonly networks: NetworkServiceClient;
   readonly nodes: NodeServiceClient;
   readonly endpoints: EndpointServiceClient;
@@ -48,7 +51,8 @@ export async function startTestController(
 ): Promise<TestController> {
   const { store = new FakeStore(), listen = '127.0.0.1:0', clock = systemClock } = options;
   const counters = new Counters(store);
-  const sessions = new Sessions({ version: '9.9.9', clock, log, nodes: store });
+  const events = new ClusterEvents(new EventLog({ path: undefined, node: '', log }));
+  const sessions = new Sessions({ version: '9.9.9', clock, log, nodes: store, events });
   const registry = new Registry({ store, counters, reports: sessions, clock });
   sessions.onReport((name) => registry.reported(name));
   const sources = { store, counters, reports: sessions, leaseTimes: new LeaseTimes({ store, clock, log }) };
@@ -89,6 +93,7 @@ export async function startTestController(
     store,
     sessions,
     registry,
+    events,
     metrics: metrics.registry,
     stop: async () => {
       for (const client of Object.values<Client>(clients)) client.close();

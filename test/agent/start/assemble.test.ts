@@ -5,13 +5,20 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { agentMetrics, AgentReadiness, networkScope, Problems } from '../../../agent/health/index.js';
+import {
+  agentMetrics,
+  AgentReadiness,
+  networkScope,
+  Problems,
+  scopeObjects,
+} from '../../../agent/health/index.js';
 import { agentProgram, agentSettingsFrom } from '../../../agent/settings.js';
 import { assemble } from '../../../agent/start/assemble.js';
 import { Hook } from '../../../agent/start/hook.js';
 import type { SessionState } from '../../../agent/api/index.js';
 import type { Opened } from '../../../agent/start/open.js';
 import { State } from '../../../agent/state/index.js';
+import { EventLog } from '../../../daemon/event-log.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { loadSettings } from '../../../daemon/settings.js';
 import { DisplacedNodes } from '../../../store/displaced-nodes.js';
@@ -71,6 +78,9 @@ async function assembled(t: ExecutionContext) {
     socket: {} as Opened['socket'],
     audit: {} as Opened['audit'],
     clouds: {} as Opened['clouds'],
+    events: new EventLog({ path: undefined, node: 'node1', log: silentLogger }),
+    endpointName: new Hook<[id: string], string | undefined>(undefined),
+    scopeObject: scopeObjects('node1', () => undefined),
   };
   const parts = assemble(opened);
   await parts.memberships.restore([{ network: blue, lease: lease(blue, 1), granted: [] }]);

@@ -18,6 +18,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { AttachRequest, DetachRequest, InspectEndpointRequest, UpdateEndpointRequest } from "./agent.js";
+import { Event } from "./events.js";
 import { Endpoint, Status } from "./types.js";
 
 export const protobufPackage = "weft.v1";
@@ -27,7 +28,7 @@ export const protobufFileName = "weft/v1/session.proto";
 /**
  * Session between an agent and a controller.
  *
- * It carries a hello, reports and their acknowledgements, and requests that the controller forwards to the node.
+ * It carries a hello, reports and events with their acknowledgements, and requests that the controller forwards to the node.
  */
 
 export interface AgentMessage {
@@ -35,6 +36,8 @@ export interface AgentMessage {
     | { $case: "hello"; value: Hello }
     | { $case: "report"; value: Report }
     | { $case: "reply"; value: Reply }
+    | { $case: "events"; value: Events }
+    | { $case: "goodbye"; value: Goodbye }
     | undefined;
 }
 
@@ -59,6 +62,15 @@ export interface Report {
   status: Status | undefined;
 }
 
+/** Events of the node that the controller does not have. The next ones follow their acknowledgement. */
+export interface Events {
+  events: Event[];
+}
+
+/** The agent ends because somebody wants it to. */
+export interface Goodbye {
+}
+
 export interface Acknowledgement {
   /** Sequence number of the report; 0 answers Hello. */
   sequence: number;
@@ -66,6 +78,10 @@ export interface Acknowledgement {
   version: string;
   /** In the answer to Hello: HOST:PORT of what containers must not reach, the controller itself and an etcd of its own. */
   control: string[];
+  /** Sequence number of the newest event that the controller has of this instance of the node; 0: none, or no news of it. */
+  events: number;
+  /** The controller's clock, milliseconds since 1970. */
+  time: number;
 }
 
 /** What a node must trust: sent at the beginning, and when it changes. A node that trusts others renews its certificate. */
@@ -114,6 +130,12 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "reply":
         Reply.encode(message.message.value, writer.uint32(26).fork()).join();
         break;
+      case "events":
+        Events.encode(message.message.value, writer.uint32(482).fork()).join();
+        break;
+      case "goodbye":
+        Goodbye.encode(message.message.value, writer.uint32(490).fork()).join();
+        break;
     }
     return writer;
   },
@@ -155,6 +177,22 @@ export const AgentMessage: MessageFns<AgentMessage> = {
             message.message = { $case: "reply", value: Reply.decode(reader, reader.uint32()) };
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.message = { $case: "events", value: Events.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            message.message = { $case: "goodbye", value: Goodbye.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -175,6 +213,10 @@ export const AgentMessage: MessageFns<AgentMessage> = {
         ? { $case: "report", value: Report.fromJSON(object.report) }
         : isSet(object.reply)
         ? { $case: "reply", value: Reply.fromJSON(object.reply) }
+        : isSet(object.events)
+        ? { $case: "events", value: Events.fromJSON(object.events) }
+        : isSet(object.goodbye)
+        ? { $case: "goodbye", value: Goodbye.fromJSON(object.goodbye) }
         : undefined,
     };
   },
@@ -187,6 +229,10 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       obj.report = Report.toJSON(message.message.value);
     } else if (message.message?.$case === "reply") {
       obj.reply = Reply.toJSON(message.message.value);
+    } else if (message.message?.$case === "events") {
+      obj.events = Events.toJSON(message.message.value);
+    } else if (message.message?.$case === "goodbye") {
+      obj.goodbye = Goodbye.toJSON(message.message.value);
     }
     return obj;
   },
@@ -212,6 +258,18 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       case "reply": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "reply", value: Reply.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "events": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "events", value: Events.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "goodbye": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "goodbye", value: Goodbye.fromPartial(object.message.value) };
         }
         break;
       }
@@ -530,8 +588,127 @@ export const Report: MessageFns<Report> = {
   },
 };
 
+function createBaseEvents(): Events {
+  return { events: [] };
+}
+
+export const Events: MessageFns<Events> = {
+  encode(message: Events, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.events) {
+      Event.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Events {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEvents();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.events.push(Event.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Events {
+    return { events: globalThis.Array.isArray(object?.events) ? object.events.map((e: any) => Event.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: Events): unknown {
+    const obj: any = {};
+    if (message.events?.length) {
+      obj.events = message.events.map((e) => Event.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Events>, I>>(base?: I): Events {
+    return Events.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Events>, I>>(object: I): Events {
+    const message = createBaseEvents();
+    message.events = object.events?.map((e) => Event.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGoodbye(): Goodbye {
+  return {};
+}
+
+export const Goodbye: MessageFns<Goodbye> = {
+  encode(_: Goodbye, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Goodbye {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGoodbye();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): Goodbye {
+    return {};
+  },
+
+  toJSON(_: Goodbye): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Goodbye>, I>>(base?: I): Goodbye {
+    return Goodbye.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Goodbye>, I>>(_: I): Goodbye {
+    const message = createBaseGoodbye();
+    return message;
+  },
+};
+
 function createBaseAcknowledgement(): Acknowledgement {
-  return { sequence: 0, version: "", control: [] };
+  return { sequence: 0, version: "", control: [], events: 0, time: 0 };
 }
 
 export const Acknowledgement: MessageFns<Acknowledgement> = {
@@ -544,6 +721,12 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     }
     for (const v of message.control) {
       writer.uint32(402).string(v!);
+    }
+    if (message.events !== 0) {
+      writer.uint32(480).uint64(message.events);
+    }
+    if (message.time !== 0) {
+      writer.uint32(488).uint64(message.time);
     }
     return writer;
   },
@@ -585,6 +768,22 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
             message.control.push(reader.string());
             continue;
           }
+          case 60: {
+            if (tag !== 480) {
+              break;
+            }
+
+            message.events = longToNumber(reader.uint64());
+            continue;
+          }
+          case 61: {
+            if (tag !== 488) {
+              break;
+            }
+
+            message.time = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -602,6 +801,8 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
       sequence: isSet(object.sequence) ? globalThis.Number(object.sequence) : 0,
       version: isSet(object.version) ? globalThis.String(object.version) : "",
       control: globalThis.Array.isArray(object?.control) ? object.control.map((e: any) => globalThis.String(e)) : [],
+      events: isSet(object.events) ? globalThis.Number(object.events) : 0,
+      time: isSet(object.time) ? globalThis.Number(object.time) : 0,
     };
   },
 
@@ -616,6 +817,12 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     if (message.control?.length) {
       obj.control = message.control;
     }
+    if (message.events !== 0) {
+      obj.events = Math.round(message.events);
+    }
+    if (message.time !== 0) {
+      obj.time = Math.round(message.time);
+    }
     return obj;
   },
 
@@ -627,6 +834,8 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
     message.sequence = object.sequence ?? 0;
     message.version = object.version ?? "";
     message.control = object.control?.map((e) => e) || [];
+    message.events = object.events ?? 0;
+    message.time = object.time ?? 0;
     return message;
   },
 };

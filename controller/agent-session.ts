@@ -1,0 +1,135 @@
+// The session of one agent: requests to it, and its end.
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+
+import { aborted, deadlineExceeded, parseErrorCode, unavailable, WeftError } from '../core/errors.js';
+import { toServiceError } from '../daemon/grpc.js';
+import type { AgentMessage, ControllerMessage, Reply, Request } from '../proto/gen/weft/v1/session.js';
+import type { Endpoint } from '../proto/gen/weft/v1/types.js';
+import type { Clock } from './clock.js';
+
+export type Stream = ServerDuplexStream<AgentMessage, ControllerMessage>;
+
+const REPLY_WITHIN_MS = 10_000;
+/** A node carries out requests one network at a time: more than this many waiting means that it has stalled. */
+const MOST_PENDING = 256;
+/** How long a living agent may take to answer when another connection claims its name; less than an agent waits for its Hello. */
+const ALIVE_WITHIN_MS = 1500;
+/** A timer holds 24 days at most; an agent that is sent away connects again. */
+const LONGEST_MS = 20 * 24 * 3_600_000;
+
+export class AgentSession {
+  readonly peer: string;
+  /** The hashes of CAs that its agent was told last. */
+  told = '';
+  /** Its agent has said that it ends. */
+  saidGoodbye = false;
+  readonly #pending = new Map<
+    number,
+    { resolve: (endpoint: Endpoint) => void; reject: (error: Error) => void }
+  >();
+  #nextId = 1;
+  #over = false;
+  #cancelEnd: () => void = () => undefined;
+
+  constructor(
+    readonly node: string,
+    readonly instance: string,
+    readonly stream: Stream,
+    readonly clock: Clock,
+  ) {
+    this.peer = stream.getPeer();
+  }
+
+  send(message: NonNullable<ControllerMessage['message']>): void {
+    if (!this.#over) this.stream.write({ message });
+  }
+
+  /** Ends it with the agent's certificate. @param until milliseconds since 1970 */
+  endAt(until: number): void {
+    this.#cancelEnd = this.clock.after(Math.min(until - this.clock.now(), LONGEST_MS), () =>
+      this.end(unavailable(`node ${this.node}: its certificate ended, and it must show a new one`)),
+    );
+  }
+
+  /** Whether the agent answers: a request that it does not know is answered, too. */
+  answers(): Promise<boolean> {
+    const id = this.#nextId++;
+    return new Promise((resolve) => {
+      const settle = (lives: boolean): void => {
+        cancelDeadline();
+        this.#pending.delete(id);
+        resolve(lives);
+      };
+      const cancelDeadline = this.clock.after(ALIVE_WITHIN_MS, () => settle(false));
+      this.#pending.set(id, { resolve: () => settle(true), reject: () => settle(!this.#over) });
+      this.send({ $case: 'request', value: { id, request: undefined } });
+    });
+  }
+
+  request(request: NonNullable<Request['request']>, signal: AbortSignal): Promise<Endpoint> {
+    if (this.#pending.size >= MOST_PENDING) {
+      return Promise.reject(
+        unavailable(`node ${this.node}: ${MOST_PENDING} requests wait for its agent`, 'Try again later.'),
+      );
+    }
+    const id = this.#nextId++;
+    return new Promise<Endpoint>((resolve, reject) => {
+      const settle = (): void => {
+        cancelDeadline();
+        signal.removeEventListener('abort', giveUp);
+        this.#pending.delete(id);
+      };
+      const fail = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      const giveUp = (): void => fail(aborted(`node ${this.node}: the request was given up`));
+      const cancelDeadline = this.clock.after(REPLY_WITHIN_MS, () => {
+        fail(
+          deadlineExceeded(
+            `node ${this.node}: its agent did not answer within ${REPLY_WITHIN_MS / 1000} s`,
+            'It may still carry the request out: look at weft endpoint ls, and at the log of the agent.',
+          ),
+        );
+      });
+      this.#pending.set(id, {
+        resolve: (endpoint) => {
+          settle();
+          resolve(endpoint);
+        },
+        reject: fail,
+      });
+      if (signal.aborted) return giveUp();
+      signal.addEventListener('abort', giveUp, { once: true });
+      this.send({ $case: 'request', value: { id, request } });
+    });
+  }
+
+  reply({ id, reply }: Reply): void {
+    // Unknown id: the answer came after the deadline.
+    const waiting = this.#pending.get(id);
+    if (waiting === undefined) return;
+    if (reply?.$case === 'endpoint') return waiting.resolve(reply.value);
+    const { code, message, next } = reply?.value ?? {
+      code: 'INTERNAL',
+      message: `node ${this.node}: an empty reply`,
+      next: '',
+    };
+    waiting.reject(new WeftError(parseErrorCode(code), message, next === '' ? undefined : next));
+  }
+
+  end(reason: WeftError): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#cancelEnd();
+    for (const waiting of this.#pending.values()) waiting.reject(reason);
+    refuse(this.stream, reason);
+  }
+}
+
+/** Ends a stream with an error's status. */
+export function refuse(stream: Stream, error: unknown): void {
+  if (stream.cancelled || stream.destroyed) return;
+  // grpc-js sends an emitted error as the status; the session's own listener has run already.
+  stream.emit('error', toServiceError(error));
+}
