@@ -1,8 +1,9 @@
 // Calls of services by gRPC, which is loaded with this file: only once a command asks somebody.
-import { credentials, status, type Client, type ClientReadableStream } from '@grpc/grpc-js';
+import { credentials, status, type Client, type ClientReadableStream, type Metadata } from '@grpc/grpc-js';
 
 import { deadlineExceeded, unavailable, WeftError } from '../core/errors.js';
-import { call, channel, clientOptions, explainFailure } from '../daemon/grpc.js';
+import { visible } from '../core/text.js';
+import { AS_OF_KEY, call, channel, clientOptions, explainFailure } from '../daemon/grpc.js';
 import type { ClientTls } from '../daemon/tls.js';
 import { SEE_THAT_IT_RUNS } from '../daemon/transport-errors.js';
 import { AgentServiceClient, NameServiceClient, StatusServiceClient } from '../proto/gen/weft/v1/agent.js';
@@ -15,6 +16,7 @@ import { EventServiceClient } from '../proto/gen/weft/v1/events.js';
 import { IdentityServiceClient } from '../proto/gen/weft/v1/identity.js';
 import { KeyServiceClient } from '../proto/gen/weft/v1/keys.js';
 import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
+import { printWarning } from './output.js';
 
 const CLIENTS = {
   AgentService: AgentServiceClient,
@@ -101,12 +103,18 @@ export async function ask<S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promis
   const client = clientOf(service, at);
   try {
     const called = method(client as ServiceClient<S>).bind(client);
-    return await call(called, request, { peer, deadlineMs, at: remote });
+    return await call(called, request, { peer, deadlineMs, at: remote, onTrailer: warnOfAge });
   } catch (error) {
     throw away(error, next);
   } finally {
     client.close();
   }
+}
+
+function warnOfAge(trailer: Metadata): void {
+  const [asOf] = trailer.get(AS_OF_KEY);
+  if (asOf !== undefined)
+    printWarning(`the controller does not reach etcd: this is as of ${visible(String(asOf))}`);
 }
 
 /** Adds the next step to errors of the transport. Errors that a daemon answered have one. */

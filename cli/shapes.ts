@@ -114,6 +114,7 @@ export const nodeShape = (node: Node): object => ({
   state: node.state,
   lastSeen: orNull(node.lastSeen),
   since: orNull(node.since),
+  why: orNull(node.why),
   version: node.version,
   networks: node.networks,
   endpoints: node.endpoints,

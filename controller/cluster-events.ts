@@ -98,7 +98,7 @@ export class ClusterEvents implements EventSource {
         if (before === now) continue;
         if (now === undefined) up.delete(name);
         else up.set(name, now);
-        if (isNews) this.#lived(name, before, now);
+        if (isNews) this.#lived(name, before, now, registry.whyDown(name));
       }
     };
     store.synced(signal).then(
@@ -111,13 +111,13 @@ export class ClusterEvents implements EventSource {
     );
   }
 
-  #lived(name: string, before: boolean | undefined, now: boolean | undefined): void {
+  #lived(name: string, before: boolean | undefined, now: boolean | undefined, why: string | undefined): void {
     const object = eventObject('node', name);
     if (now === undefined) this.own.record({ reason: 'left', object, message: 'its record is gone' });
     else if (before === undefined)
       this.own.record({ reason: 'joined', object, message: 'it is a node of the cluster' });
     else if (now) this.own.record({ reason: 'up', object, message: 'its agent is back' });
-    else this.own.record({ reason: 'down', object, message: 'its agent no longer renews its lease' });
+    else this.own.record({ reason: 'down', object, message: why ?? 'its agent no longer renews its lease' });
   }
 
   /** What somebody has done by a call. */

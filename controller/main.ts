@@ -31,6 +31,7 @@ import { RecordServiceService } from '../proto/gen/weft/v1/record.js';
 import { SessionServiceService } from '../proto/gen/weft/v1/session.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Store } from '../store/store.js';
+import { asOfInterceptor } from './as-of.js';
 import { cleanUp } from './cleanup.js';
 import { systemClock as clock } from './clock.js';
 import { CloudRoutes } from './cloud-routes.js';
@@ -159,6 +160,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
         },
       }),
       rights,
+      asOfInterceptor(() => (store.state.connected ? undefined : store.state.since.toISOString())),
     ],
   });
   server.addService(NetworkServiceService, networkService(sources));

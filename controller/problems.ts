@@ -100,8 +100,10 @@ export class Problems {
     const since = this.#registry.downSince(name);
     return {
       what: `node ${name}`,
-      why: since === undefined ? 'is down' : `is down since ${since}`,
-      fix: `Start its agent, or, if it is gone for good, weft node rm ${name}.`,
+      why: [since === undefined ? 'is down' : `is down since ${since}`, this.#registry.whyDown(name) ?? []]
+        .flat()
+        .join(': '),
+      fix: `See weft status on it, and start or restart its agent; if it is gone for good, weft node rm ${name}.`,
     };
   }
 }

@@ -17,10 +17,21 @@ export interface NodeReport {
   status: Status;
 }
 
+/** The agent said that it ends; its connection ended by itself; it was given up as nothing came. */
+export type SessionEnding = 'stopped' | 'closed' | 'silent';
+
 /** What the sessions know about the nodes. */
 export interface ReportSource {
   reportOf(node: string): NodeReport | undefined;
+  /** How its last session ended; undefined while it has one, and where none is known. */
+  endingOf(node: string): SessionEnding | undefined;
 }
+
+const WHY_DOWN = {
+  stopped: 'its agent was stopped',
+  closed: 'its agent ended without saying so: it crashed or was killed, or its host restarted',
+  silent: 'its agent does not answer: it hangs, or its host is off or cut off',
+} as const satisfies Record<SessionEnding, string>;
 
 /** Longer than the usual --node-ttl of 3 s, by one round of renewals. */
 const GRACE_MS = 5000;
@@ -87,6 +98,19 @@ export class Registry {
     return life === undefined || life.up || life.since === 0 ? undefined : timestamp(life.since);
   }
 
+  /** Why it is down, as far as that is known; undefined where it is up. */
+  whyDown(name: string): string | undefined {
+    const life = this.#lives.get(name);
+    if (life === undefined || life.up) return undefined;
+    const report = this.#reports.reportOf(name);
+    const ending = this.#reports.endingOf(name);
+    if (ending !== undefined) return WHY_DOWN[ending];
+    if (report === undefined) return 'its agent has not been seen by this controller';
+    return life.since > 0 && report.at > life.since
+      ? 'its agent works, and does not reach etcd'
+      : WHY_DOWN.silent;
+  }
+
   find(name: string): Node | undefined {
     const record = this.#store.view.nodes.get(name);
     return record === undefined ? undefined : this.#describe(record);
@@ -141,6 +165,7 @@ export class Registry {
       networks: [...networks].toSorted(),
       endpoints: this.#counters.endpointsOf(name),
       problems: report?.status.problems ?? [],
+      why: this.whyDown(name),
     };
   }
 

@@ -28,7 +28,7 @@ import { Status, type Endpoint } from '../proto/gen/weft/v1/types.js';
 import { AgentSession, refuse, type Stream } from './agent-session.js';
 import type { Clock } from './clock.js';
 import type { ClusterEvents } from './cluster-events.js';
-import type { NodeReport, ReportSource } from './registry.js';
+import type { NodeReport, ReportSource, SessionEnding } from './registry.js';
 
 const HELLO_WITHIN_MS = 5000;
 /** Bytes of all reports together of nodes that have no record in etcd. */
@@ -36,7 +36,10 @@ const MOST_WITHOUT_RECORD = 8 * 1024 * 1024;
 
 /** What a report needs of a node. */
 interface KnownNodes {
-  readonly view: { readonly nodes: ReadonlyMap<string, unknown> };
+  readonly view: {
+    readonly nodes: ReadonlyMap<string, unknown>;
+    readonly alive: ReadonlyMap<string, unknown>;
+  };
 }
 
 export interface SessionsOptions {
@@ -60,6 +63,8 @@ export class Sessions implements ReportSource {
   readonly #reports = new Map<string, NodeReport>();
   /** Sizes of the reports of nodes without a record. */
   readonly #unrecorded = new Map<string, number>();
+  /** How the last session of a node without one has ended. */
+  readonly #endings = new Map<string, SessionEnding>();
   readonly #options: SessionsOptions;
   #onReport: (node: string) => void = () => undefined;
 
@@ -84,8 +89,13 @@ export class Sessions implements ReportSource {
     return this.#reports.get(node);
   }
 
+  endingOf(node: string): SessionEnding | undefined {
+    return this.#endings.get(node);
+  }
+
   forget(node: string): void {
     if (this.has(node)) return;
+    this.#endings.delete(node);
     this.#reports.delete(node);
     this.#unrecorded.delete(node);
   }
@@ -210,6 +220,7 @@ export class Sessions implements ReportSource {
     this.#sessions.get(node)?.end(aborted(`node ${node}: its agent has opened another session`));
     const session = new AgentSession(node, instance, stream, clock);
     this.#sessions.set(node, session);
+    this.#endings.delete(node);
     if (until !== undefined) session.endAt(until);
     const known = this.#options.events?.lastOf(node, instance) ?? 0;
     this.#acknowledge(session, { version, control: [...control()], events: known, time: clock.now() });
@@ -273,8 +284,12 @@ export class Sessions implements ReportSource {
     session.end(unavailable(`node ${session.node}: the session with its agent has ended`, 'Try again.'));
     if (this.#sessions.get(session.node) !== session) return;
     this.#sessions.delete(session.node);
+    const { nodes } = this.#options;
+    // A process that dies takes its connection along, before its lease ends.
+    const ending = nodes.view.alive.has(session.node) ? 'closed' : 'silent';
+    this.#endings.set(session.node, session.saidGoodbye ? 'stopped' : ending);
     // Nobody would ever delete it.
-    if (!this.#options.nodes.view.nodes.has(session.node)) this.forget(session.node);
+    if (!nodes.view.nodes.has(session.node)) this.forget(session.node);
     this.#options.log.info('an agent has disconnected', { node: session.node });
     this.#onReport(session.node);
   }

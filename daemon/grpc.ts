@@ -37,6 +37,9 @@ if (process.env['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NO
 /** Carries a WeftError's `next`, percent-encoded. Present, if empty, on every error of weft's own. */
 const NEXT_KEY = 'weft-next';
 
+/** In the trailer of an answer that may be out of date: as of when it is, RFC 3339. */
+export const AS_OF_KEY = 'weft-as-of';
+
 /** A header block is limited to 8 KiB (grpc-js), and two texts are in it, percent-encoded: up to nine characters for one. */
 const MAX_ENCODED = 3000;
 
@@ -164,9 +167,15 @@ type UnaryMethod<Request, Response> = (
 export function call<Request, Response>(
   method: UnaryMethod<Request, Response>,
   request: Request,
-  options: { peer: string; deadlineMs: number; signal?: AbortSignal; at?: CalledAddress | undefined },
+  options: {
+    peer: string;
+    deadlineMs: number;
+    signal?: AbortSignal;
+    at?: CalledAddress | undefined;
+    onTrailer?: (trailer: Metadata) => void;
+  },
 ): Promise<Response> {
-  const { peer, deadlineMs, signal, at } = options;
+  const { peer, deadlineMs, signal, at, onTrailer } = options;
   return new Promise((resolve, reject) => {
     const running = method(
       request,
@@ -178,6 +187,7 @@ export function call<Request, Response>(
         else void Promise.resolve(explainFailure(error, { peer, at })).then(reject);
       },
     );
+    if (onTrailer !== undefined) running.on('status', ({ metadata }) => onTrailer(metadata));
     const cancel = (): void => running.cancel();
     if (signal?.aborted === true) cancel();
     else signal?.addEventListener('abort', cancel, { once: true });

@@ -82,6 +82,7 @@ function nodeBlock(node: Node): string {
   const head = block([
     ['Name', node.name],
     ['State', [node.state, relative(node.since)].filter((part) => part !== '').join(', since ')],
+    ['Why', node.why],
     ['Last seen', relative(node.lastSeen)],
     ['Public IP', [node.publicIp, node.publicIp6].filter((ip) => ip !== undefined).join(', ')],
     ['Version', node.version],

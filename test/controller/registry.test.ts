@@ -1,7 +1,7 @@
 // Node states by a clock that the test moves.
 import test from 'ava';
 
-import { Registry, type NodeReport } from '../../controller/registry.js';
+import { Registry, type NodeReport, type SessionEnding } from '../../controller/registry.js';
 import { Counters } from '../../controller/counters.js';
 import { Problem, Status } from '../../proto/gen/weft/v1/types.js';
 import { FakeStore } from '../fakes/store.js';
@@ -12,16 +12,17 @@ function setUp(prepare: (store: FakeStore) => void = () => undefined) {
   const clock = new FakeClock();
   prepare(store);
   const reports = new Map<string, NodeReport>();
+  const endings = new Map<string, SessionEnding>();
   const registry = new Registry({
     store,
     counters: new Counters(store),
-    reports: { reportOf: (name) => reports.get(name) },
+    reports: { reportOf: (name) => reports.get(name), endingOf: (name) => endings.get(name) },
     clock,
   });
   const notified: string[][] = [];
   registry.subscribe((names) => notified.push([...names]));
   const state = (name: string) => registry.get(name).state;
-  return { store, clock, reports, registry, notified, state };
+  return { store, clock, reports, endings, registry, notified, state };
 }
 
 test('a node is up while its life lease exists', (t) => {
@@ -42,6 +43,29 @@ test('a node is up while its life lease exists', (t) => {
   t.is(state('n1'), 'up');
   t.is(registry.get('n1').since, '2026-01-01T12:01:07.500Z');
   t.deepEqual(notified, [['n1'], ['n1'], ['n1'], ['n1']]);
+});
+
+test('why a node is down: by its session, and by reports that still come', (t) => {
+  const { store, clock, reports, endings, registry } = setUp();
+  store.putNode(node('n1', '192.0.2.1'));
+  const report = (): void => void reports.set('n1', { at: clock.now(), status: Status.fromPartial({}) });
+  report();
+  t.is(registry.whyDown('n1'), undefined);
+  store.setAlive('n1', undefined);
+  clock.pass(1000);
+  t.regex(registry.whyDown('n1') ?? '', /does not answer: it hangs/);
+  report();
+  t.regex(registry.whyDown('n1') ?? '', /works, and does not reach etcd/);
+  for (const [ending, why] of [
+    ['stopped', /its agent was stopped/],
+    ['closed', /crashed or was killed/],
+    ['silent', /does not answer: it hangs/],
+  ] as const) {
+    endings.set('n1', ending);
+    t.regex(registry.get('n1').why ?? '', why);
+  }
+  store.setAlive('n1', 'i-n1');
+  t.is(registry.get('n1').why, undefined);
 });
 
 test('a life lease that is renewed a moment after it ended does not take the node down', (t) => {

@@ -401,3 +401,31 @@ function listen(server: Server): Promise<string> {
     });
   });
 }
+
+test('how a session ended: the agent was stopped, its connection broke, or nothing came any more', async (t) => {
+  const controller = await withNode(t);
+  const { sessions, store } = controller;
+  const session = agentFor(t, [controller.address]);
+  await eventually('the session', () => sessions.has('n1'));
+  t.is(sessions.endingOf('n1'), undefined);
+  await session.stop();
+  await eventually('the end', () => !sessions.has('n1'));
+  t.is(sessions.endingOf('n1'), 'stopped');
+  for (const [alive, ending] of [
+    ['i-n1', 'closed'],
+    [undefined, 'silent'],
+  ] as const) {
+    const client = new SessionServiceClient(controller.address, ...channel(controller.address, undefined));
+    const stream = client.connect();
+    stream.on('error', () => undefined);
+    const hello = { node: 'n1', instance: 'i-n1', version: '1' };
+    stream.write({ message: { $case: 'hello', value: hello } });
+    await eventually('the next session', () => sessions.has('n1'));
+    t.is(sessions.endingOf('n1'), undefined);
+    store.setAlive('n1', alive);
+    stream.cancel();
+    await eventually('its end', () => !sessions.has('n1'));
+    t.is(sessions.endingOf('n1'), ending);
+    client.close();
+  }
+});

@@ -181,6 +181,8 @@ export interface Node {
   since?: string | undefined;
   publicIp6?: string | undefined;
   problems: Problem[];
+  /** Why it is down, as far as that is known. */
+  why?: string | undefined;
 }
 
 /** A problem: its object, the cause, the next step. */
@@ -1885,6 +1887,7 @@ function createBaseNode(): Node {
     since: undefined,
     publicIp6: undefined,
     problems: [],
+    why: undefined,
   };
 }
 
@@ -1919,6 +1922,9 @@ export const Node: MessageFns<Node> = {
     }
     for (const v of message.problems) {
       Problem.encode(v!, writer.uint32(82).fork()).join();
+    }
+    if (message.why !== undefined) {
+      writer.uint32(482).string(message.why);
     }
     return writer;
   },
@@ -2016,6 +2022,14 @@ export const Node: MessageFns<Node> = {
             message.problems.push(Problem.decode(reader, reader.uint32()));
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2054,6 +2068,7 @@ export const Node: MessageFns<Node> = {
       problems: globalThis.Array.isArray(object?.problems)
         ? object.problems.map((e: any) => Problem.fromJSON(e))
         : [],
+      why: isSet(object.why) ? globalThis.String(object.why) : undefined,
     };
   },
 
@@ -2089,6 +2104,9 @@ export const Node: MessageFns<Node> = {
     if (message.problems?.length) {
       obj.problems = message.problems.map((e) => Problem.toJSON(e));
     }
+    if (message.why !== undefined) {
+      obj.why = message.why;
+    }
     return obj;
   },
 
@@ -2107,6 +2125,7 @@ export const Node: MessageFns<Node> = {
     message.since = object.since ?? undefined;
     message.publicIp6 = object.publicIp6 ?? undefined;
     message.problems = object.problems?.map((e) => Problem.fromPartial(e)) || [];
+    message.why = object.why ?? undefined;
     return message;
   },
 };
