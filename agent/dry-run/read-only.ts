@@ -58,6 +58,8 @@ const readOnlyNamespace = (namespace: KernelNamespace): KernelNamespace => ({
   linkNames: () => namespace.linkNames(),
   apply: () => Promise.resolve([]),
   announce: () => undefined,
+  listeners: () => namespace.listeners(),
+  ask: () => Promise.resolve(false),
   close: () => namespace.close(),
 });
 

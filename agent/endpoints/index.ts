@@ -2,6 +2,7 @@
 export { Addresses } from './addresses.js';
 export { type AttachRequest, parseAttach, parsePublishes } from './attach-request.js';
 export { Attacher } from './attach.js';
+export { ContainerChecks } from './container-checks.js';
 export type { PreviousAddresses } from './endpoint-addresses.js';
 export { EndpointTable, isToCome } from './endpoint-table.js';
 export { EndpointPorts } from './endpoint-ports.js';

@@ -48,6 +48,7 @@ export type ProblemKind =
   // DNS.
   | 'listener'
   | 'forwarding-loop'
+  | 'unanswered'
   // A network of this node.
   | 'lease'
   | 'renewal'
@@ -63,8 +64,12 @@ export type ProblemKind =
   | 'allowed-overlap'
   | 'containing-route'
   | 'cloud-routes'
+  | 'foreign-port'
   // An endpoint, an attachment, a container.
   | 'removal'
+  | 'inside-route'
+  | 'inside-address'
+  | 'published-port'
   | 'recovery'
   | 'publication'
   | 'port'

@@ -12,6 +12,7 @@ export type {
   Kernel,
   KernelEvent,
   KernelNamespace,
+  Listener,
   NeighbourTable,
   NextHop,
   ParentLink,

@@ -28,6 +28,15 @@ export interface Announcement {
 }
 
 /** One network namespace. */
+/** A socket that takes connections, or datagrams of anyone. */
+export interface Listener {
+  protocol: 'tcp' | 'udp';
+  port: number;
+  family: Family;
+  /** At every address, at one, or at the loopback only. */
+  reach: 'any' | 'address' | 'loopback';
+}
+
 export interface KernelNamespace {
   readonly role: NamespaceRole;
   /**
@@ -48,6 +57,10 @@ export interface KernelNamespace {
    * tunnels, are left out. @throws Error where nothing can be sent
    */
   announce(addresses: readonly Announcement[]): void;
+  /** Sockets of its processes that listen. */
+  listeners(): Listener[];
+  /** Whether a UDP question from here is answered within a second, by whatever message. */
+  ask(ip: string, port: number, question: Buffer): Promise<boolean>;
   /** Closes the sockets; an open namespace outlives its container. */
   close(): void;
 }

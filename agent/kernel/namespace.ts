@@ -7,8 +7,16 @@ import type { Actual } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import { sendAnnouncements } from './announce.js';
 import { Application } from './apply.js';
+import { askByUdp, readListeners } from './inside.js';
 import { BridgePorts, type InterfaceLoans } from './bridge-ports.js';
-import type { Announcement, KernelNamespace, NamespaceRole, PeerNamespaces, StepFailure } from './kernel.js';
+import type {
+  Announcement,
+  KernelNamespace,
+  Listener,
+  NamespaceRole,
+  PeerNamespaces,
+  StepFailure,
+} from './kernel.js';
 import { inNamespace } from './namespaces.js';
 import type { NetlinkSocket } from './netlink-socket.js';
 import {
@@ -96,6 +104,14 @@ export class LinuxNamespace implements KernelNamespace {
       return kind === 'vxlan' || !ethernet ? [] : [{ index, mac, ip, from }];
     });
     if (found.length > 0) this.#inside(() => sendAnnouncements(found));
+  }
+
+  listeners(): Listener[] {
+    return this.#inside(readListeners);
+  }
+
+  async ask(ip: string, port: number, question: Buffer): Promise<boolean> {
+    return await this.#inside(() => askByUdp(ip, port, question));
   }
 
   close(): void {

@@ -81,7 +81,7 @@ function bound(
 }
 
 /** struct sockaddr_in, struct sockaddr_in6. */
-function socketAddress(ip: IpAddress, port: number): Buffer {
+export function socketAddress(ip: IpAddress, port: number): Buffer {
   const bytes = Buffer.alloc(ip.family === 4 ? 16 : 28);
   bytes.writeUInt16LE(ip.family === 4 ? AF_INET : AF_INET6, 0);
   bytes.writeUInt16BE(port, 2);

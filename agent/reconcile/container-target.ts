@@ -14,7 +14,7 @@ import { applySteps, repairsOf, type StepCounters, without } from './apply-steps
 import { Drift, type DriftOptions } from './drift.js';
 import { reportConflicts, reportFailures } from './kernel-errors.js';
 import { RecordMap, type SandboxKey } from './record-key.js';
-import type { Applied, Target } from './target.js';
+import type { Applied, Observers, Target } from './target.js';
 
 /** The desired objects of one container, and the node's link that it is connected to. */
 export interface SandboxRecord {
@@ -30,6 +30,7 @@ export interface ContainerTargetOptions extends StepCounters, DriftOptions {
   log: Logger;
   /** A container's namespace is absent: its record should be deleted. */
   onGone: (record: SandboxKey) => void;
+  observers?: Observers;
 }
 
 export class ContainerTarget implements Target {
@@ -50,7 +51,10 @@ export class ContainerTarget implements Target {
 
   async observe(): Promise<Actual | undefined> {
     this.#namespace = await this.open();
-    return this.#namespace?.observe(sysctlPaths(this.inside.objects));
+    const actual = await this.#namespace?.observe(sysctlPaths(this.inside.objects));
+    if (this.#namespace !== undefined && actual !== undefined)
+      this.options.observers?.container(this.record, this.#namespace, actual);
+    return actual;
   }
 
   plan(actual: Actual): Plan {

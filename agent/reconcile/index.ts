@@ -6,3 +6,4 @@ export { Look } from './look.js';
 export type { Preview } from './preview.js';
 export { type RecordKey, RecordMap, type SandboxKey } from './record-key.js';
 export { type RecordChanges, Reconciler } from './reconciler.js';
+export type { Observers } from './target.js';

@@ -13,7 +13,7 @@ import { Desired } from './desired.js';
 import { Drift, type DriftOptions } from './drift.js';
 import { type Obstacle, portInUse, reportConflicts, reportFailures } from './kernel-errors.js';
 import { portHolder, type PortHolder } from './port-holder.js';
-import type { Applied, Target } from './target.js';
+import type { Applied, Observers, Target } from './target.js';
 
 export interface NodeTargetOptions extends StepCounters, DriftOptions {
   kernel: Kernel;
@@ -22,6 +22,7 @@ export interface NodeTargetOptions extends StepCounters, DriftOptions {
   metrics: AgentMetrics;
   containers: ContainerTargets;
   announcer: Announcer;
+  observers?: Observers;
 }
 
 export class NodeTarget implements Target {
@@ -40,6 +41,7 @@ export class NodeTarget implements Target {
 
   async observe(): Promise<Actual> {
     this.#actual = await this.options.kernel.node.observe(this.desired.sysctls());
+    this.options.observers?.node(this.#actual);
     return this.#actual;
   }
 

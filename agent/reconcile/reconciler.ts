@@ -11,53 +11,32 @@ import type { ContainerPort, Firewall, FirewallMember, FirewallPort } from '../.
 import { Mutex } from '../../core/keyed-mutex.js';
 import { TRANSIT_PREFIX, type Actual, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
-import type { Logger } from '../../daemon/log.js';
-import { type AgentMetrics, NODE, type Problem, type Problems } from '../health/index.js';
-import type { Kernel, KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
+import { NODE, type Problem } from '../health/index.js';
+import type { KernelEvent, KernelNamespace, StepFailure } from '../kernel/index.js';
 import { Announcer } from './announcements.js';
 import { applySteps, createdLinks, deletesLink, inOrder } from './apply-steps.js';
-import { CloudRoutes, type CloudRoutesOptions } from './cloud-routes.js';
+import { CloudRoutes } from './cloud-routes.js';
 import {
   type ContainerTarget,
   ContainerTargets,
   type SandboxRecord,
   stepsInside,
 } from './container-target.js';
-import type { Repaired } from './drift.js';
 import { FirewallTarget, type Noted } from './firewall-target.js';
 import { attachError } from './kernel-errors.js';
 import { NodeTarget } from './node-target.js';
 import { preview, type Preview } from './preview.js';
+import type { ReconcilerOptions } from './reconciler-options.js';
 import type { RecordKey, SandboxKey } from './record-key.js';
 import { Settle } from './settle.js';
 import { compareTarget, type Target } from './target.js';
-
-export interface ReconcilerOptions {
-  kernel: Kernel;
-  log: Logger;
-  metrics: AgentMetrics;
-  problems: Problems;
-  /** A container's namespace is absent: its record should be deleted. */
-  onSandboxGone: (record: SandboxKey) => void;
-  /** Containers' ends that were prepared on the node have been moved inside. */
-  onMovedIn?: (names: readonly string[]) => void;
-  /** Addresses, links or routes changed that the underlay may depend on. */
-  onUnderlay: () => void;
-  /** A route changed that is not weft's. */
-  onRoutes?: () => void;
-  onRepaired?: Repaired;
-  compareEveryMs?: number;
-  clouds?: CloudRoutesOptions['clouds'];
-  /** What a network has in a cloud leads to this node from now on. */
-  onCloudRoutes?: CloudRoutesOptions['onSettled'];
-}
 
 /** Records with the objects that they compile to; undefined: the record is deleted. */
 export type RecordChanges = Iterable<readonly [RecordKey, readonly KernelObject[] | undefined]>;
 
 const COMPARISON = { scope: NODE, kind: 'comparison' } as const;
 
-/** Notification losses within this time of each other make one line in the log. */
+/** Losses within this time make one line in the log. */
 const ONE_LOSS_MS = 60_000;
 
 export class Reconciler {
@@ -77,6 +56,8 @@ export class Reconciler {
   #tick: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #lostAt = -Infinity;
+  /** When the last comparison of the containers began. */
+  #lookedAt = -Infinity;
 
   constructor(private readonly options: ReconcilerOptions) {
     this.#containers = new ContainerTargets({ ...options, onGone: options.onSandboxGone });
@@ -331,14 +312,7 @@ export class Reconciler {
     const end = this.options.metrics.reconcileSeconds.startTimer({ reason });
     try {
       await this.#lock.run(() => this.#compareNode(reason !== 'start'));
-      for (const record of reason === 'notified' ? [] : this.#containers.records()) {
-        // The kernel answers at once: without this, no other work would run until the last of many containers.
-        await turn();
-        await this.#lock.run(async () => {
-          const container = this.#containers.get(record);
-          if (container !== undefined) await this.#reconcile(container);
-        });
-      }
+      if (reason !== 'notified') await this.#compareContainers();
       this.options.problems.clear(COMPARISON);
     } catch (error) {
       this.options.log.error('comparing with the kernel failed', { reason, error: messageOf(error) });
@@ -349,6 +323,23 @@ export class Reconciler {
       });
     } finally {
       end();
+    }
+  }
+
+  /** Compares the containers, if that was longer ago (in milliseconds). */
+  async lookInside(ms: number): Promise<void> {
+    if (!this.#stopped && performance.now() - this.#lookedAt > ms) await this.#compareContainers();
+  }
+
+  async #compareContainers(): Promise<void> {
+    this.#lookedAt = performance.now();
+    for (const record of this.#containers.records()) {
+      // The kernel answers at once: without this, no other work would run until the last of many containers.
+      await turn();
+      await this.#lock.run(async () => {
+        const container = this.#containers.get(record);
+        if (container !== undefined) await this.#reconcile(container);
+      });
     }
   }
 

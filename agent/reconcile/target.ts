@@ -4,8 +4,9 @@
 // can be one. The same loop observes, plans for and changes every target. Its problems belong to its own scope.
 import type { Actual } from '../../core/objects/index.js';
 import type { Plan } from '../../core/plan.js';
-import type { KernelEvent } from '../kernel/index.js';
+import type { KernelEvent, KernelNamespace } from '../kernel/index.js';
 import type { Drift, Repair } from './drift.js';
+import type { SandboxKey } from './record-key.js';
 
 /** @template A what is observed @template P what is applied */
 export interface Target<A = Actual, P = Plan> {
@@ -20,6 +21,13 @@ export interface Target<A = Actual, P = Plan> {
   release?(): void;
   /** Whether a kernel notification requires a comparison soon. */
   concerns?(event: KernelEvent): boolean;
+}
+
+/** Told what a comparison has observed. */
+export interface Observers {
+  node(actual: Actual): void;
+  /** @param namespace open until this returns */
+  container(record: SandboxKey, namespace: KernelNamespace, actual: Actual): void;
 }
 
 export interface Applied {

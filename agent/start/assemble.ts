@@ -4,6 +4,7 @@ import { Dns, dnsMetrics, NetnsResolvConf } from '../dns/index.js';
 import {
   Addresses,
   Attacher,
+  ContainerChecks,
   EndpointPorts,
   EndpointResolvConf,
   Endpoints,
@@ -25,7 +26,7 @@ import {
 } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
-import { type Look, Reconciler, type SandboxKey } from '../reconcile/index.js';
+import { type Look, type Observers, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
 import { duplicateAddresses, measurePeers, Peers } from '../underlay/index.js';
 import { happenings, type Happenings } from './happenings.js';
@@ -69,6 +70,8 @@ export function assemble(opened: Opened): Parts {
   const movedIn = new Hook<[names: readonly string[]]>(undefined);
   const runTarget = new Hook<[name: string], ReturnType<Containers['target']>>(undefined);
   const linksChanged = new Hook<[]>(undefined);
+  const lookedAt = new Hook<Parameters<Observers['node']>>(undefined);
+  const lookedInto = new Hook<Parameters<Observers['container']>>(undefined);
   const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
 
   const told = happenings(opened.events, opened.scopeObject);
@@ -79,6 +82,7 @@ export function assemble(opened: Opened): Parts {
   const reconciler = new Reconciler({
     ...{ kernel, log, metrics, problems, onRepaired },
     onSandboxGone: sandboxGone.call,
+    observers: { node: lookedAt.call, container: lookedInto.call },
     onMovedIn: movedIn.call,
     onUnderlay: linksChanged.call,
     onRoutes: () => overlaps.look.soon(),
@@ -210,6 +214,11 @@ export function assemble(opened: Opened): Parts {
     void duplicates.now();
     void memberships.parentsChanged();
   });
+  const checks = new ContainerChecks({
+    ...{ endpoints, memberships, problems, view: store.view, servesNames: settings.dns === 'on' },
+  });
+  lookedAt.connect((actual) => checks.node(actual));
+  lookedInto.connect((record, namespace, actual) => checks.container(record, namespace, actual));
   keepsClaim.connect((claim) => pluginAddresses.keeps(claim));
 
   return {

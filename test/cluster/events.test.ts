@@ -6,6 +6,7 @@ import test from 'ava';
 
 import { bare, Cluster, INFRA, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
+import { WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 
 interface EventJson {
@@ -64,7 +65,7 @@ const told = (about: Partial<EventJson>, ...args: string[]): Promise<EventJson> 
 test.serial('joining, attaching, vanishing, repairs and removals are told, and followed', async (t) => {
   const follower = lab.spawn('follower', 'h2', [
     ...['env', ...Object.entries(lab.environment('h2')).map(([key, value]) => `${key}=${value}`)],
-    ...[join(process.cwd(), 'bin/weft'), 'events', '-f', '-o', 'json', '--for', 'network/red'],
+    ...[WEFT, 'events', '-f', '-o', 'json', '--for', 'network/red'],
   ]);
   t.like(await told({ node: 'h1', reason: 'joined', object: 'network/blue' }), { type: 'normal' });
   t.like(await told({ node: 'h1', reason: 'attached', object: 'endpoint/web.blue' }), { actor: 'weft' });

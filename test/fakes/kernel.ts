@@ -21,6 +21,7 @@ import type {
   PeerNamespaces,
   StepFailure,
   UnderlayLink,
+  Listener,
 } from '../../agent/kernel/kernel.js';
 import { type Family, IpNetwork } from '../../core/address.js';
 import { notFound } from '../../core/errors.js';
@@ -88,6 +89,16 @@ class Handle implements KernelNamespace {
   announce(addresses: readonly Announcement[]): void {
     this.#check();
     this.kernel.announced.push(...addresses.map(({ link, ip }) => `${ip} on ${link} of ${this.path}`));
+  }
+
+  listeners(): Listener[] {
+    this.#check();
+    return this.space.listeners;
+  }
+
+  ask(ip: string, port: number): Promise<boolean> {
+    this.#check();
+    return Promise.resolve(this.space.answers(ip, port));
   }
 
   close(): void {
@@ -202,6 +213,16 @@ export class Hands {
 
   setDown(name: string): void {
     this.space.change(name, {}, false);
+  }
+
+  /** The sockets that listen from now on. */
+  listen(listeners: Listener[]): void {
+    this.space.listeners = listeners;
+  }
+
+  /** Whether questions by UDP are answered from now on. */
+  answer(answers: (ip: string, port: number) => boolean): void {
+    this.space.answers = answers;
   }
 
   sysctl(path: string, value: string): void {

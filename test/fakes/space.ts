@@ -21,7 +21,7 @@ import {
 } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import { otherOwner } from '../../agent/kernel/ownership.js';
-import type { NamespaceRole } from '../../agent/kernel/kernel.js';
+import type { Listener, NamespaceRole } from '../../agent/kernel/kernel.js';
 import { lineOf } from './lines.js';
 
 /** The fake kernel's counterpart of an errno of Linux. */
@@ -61,6 +61,9 @@ export class FakeSpace {
   readonly links = new Map<string, Link>();
   readonly items = new Map<ObjectKey, { object: RemovableItem; owned: boolean }>();
   readonly sysctls = new Map<string, string>();
+  listeners: Listener[] = [];
+  /** Whether questions by UDP are answered. */
+  answers: (ip: string, port: number) => boolean = () => true;
   readonly #written = new Set<string>();
   /** Open handles: a namespace lives as long as there is a path or a handle. */
   handles = 0;
