@@ -135,7 +135,7 @@ export class ClusterEvents implements EventSource {
 
   #check(node: string, event: Event): Event | undefined {
     const { time, reason, object, message, actor, count, sequence } = event;
-    if (!(reason in REASONS) || Number.isNaN(Date.parse(time))) return undefined;
+    if (!Object.hasOwn(REASONS, reason) || Number.isNaN(Date.parse(time))) return undefined;
     const { text } = this.bounds;
     return {
       time: new Date(time).toISOString(),

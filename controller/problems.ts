@@ -98,11 +98,10 @@ export class Problems {
 
   #down(name: string): Problem {
     const since = this.#registry.downSince(name);
+    const why = this.#registry.whyDown(name);
     return {
       what: `node ${name}`,
-      why: [since === undefined ? 'is down' : `is down since ${since}`, this.#registry.whyDown(name) ?? []]
-        .flat()
-        .join(': '),
+      why: `is down${since === undefined ? '' : ` since ${since}`}${why === undefined ? '' : `: ${why}`}`,
       fix: `See weft status on it, and start or restart its agent; if it is gone for good, weft node rm ${name}.`,
     };
   }

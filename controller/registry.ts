@@ -105,7 +105,7 @@ export class Registry {
     const report = this.#reports.reportOf(name);
     const ending = this.#reports.endingOf(name);
     if (ending !== undefined) return WHY_DOWN[ending];
-    if (report === undefined) return 'its agent has not been seen by this controller';
+    if (report === undefined) return undefined;
     return life.since > 0 && report.at > life.since
       ? 'its agent works, and does not reach etcd'
       : WHY_DOWN.silent;
@@ -149,6 +149,7 @@ export class Registry {
     const life = this.#lives.get(name) ?? { up: false, since: 0, seen: 0 };
     const report = this.#reports.reportOf(name);
     const seen = life.up ? this.#clock.now() : Math.max(life.seen, report?.at ?? 0);
+    const why = this.whyDown(name);
     const reported = report?.status.networks.map((network) => network.name) ?? [];
     const networks = new Set([
       ...this.#counters.networksOf(name),
@@ -165,7 +166,7 @@ export class Registry {
       networks: [...networks].toSorted(),
       endpoints: this.#counters.endpointsOf(name),
       problems: report?.status.problems ?? [],
-      why: this.whyDown(name),
+      ...(why === undefined ? {} : { why }),
     };
   }
 

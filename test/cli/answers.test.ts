@@ -62,10 +62,8 @@ test.serial('weft attach: a warning goes to stderr, and the endpoint to stdout a
   });
   const { code, stdout, stderr } = await fakes.weft('attach', 'blue', 'web', '-o', 'json');
   t.deepEqual([code, stderr], [0, 'weft: warning: network blue has no tunnel on this node\n']);
-  t.deepEqual(
-    JSON.parse(stdout),
-    JSON.parse((await fakes.weft('endpoint', 'inspect', '0123', '-o', 'json')).stdout),
-  );
+  const inspected = await fakes.weft('endpoint', 'inspect', '0123', '-o', 'json');
+  t.deepEqual({ ...(JSON.parse(stdout) as object), events: [] }, JSON.parse(inspected.stdout));
 });
 
 test('weft status: the agent’s view, in every format', async (t) => {

@@ -7,6 +7,7 @@ import { call, channel } from '../../daemon/grpc.js';
 import type { Tls } from '../../daemon/tls.js';
 import { StatusServiceClient, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
 import * as controller from '../../proto/gen/weft/v1/controller.js';
+import { EventServiceService } from '../../proto/gen/weft/v1/events.js';
 import * as identity from '../../proto/gen/weft/v1/identity.js';
 import * as record from '../../proto/gen/weft/v1/record.js';
 import * as session from '../../proto/gen/weft/v1/session.js';
@@ -61,7 +62,7 @@ export async function startTarget(flags: readonly string[] = [], tls?: Tls): Pro
         session.AgentMessage.encode({ message: { $case: 'hello', value: hello } }).finish(),
       ],
     ]),
-    methods: methodsOf(controller, identity, record, session, { StatusServiceService }),
+    methods: methodsOf(controller, identity, record, session, { StatusServiceService, EventServiceService }),
     words: ['blue', 'red', 'h1', '10.101.0.0/16', 'fd42:1::/48', 'overlay', 'bridge', 'vlan', 'eth0', 'PUT'],
     alive: async () => {
       if (daemon.child.exitCode !== null)
