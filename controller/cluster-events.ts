@@ -34,6 +34,8 @@ const DEEDS: Readonly<
   'NetworkService/CreateNetwork': { reason: 'created', kind: 'network', field: 'name' },
   'NetworkService/UpdateNetwork': { reason: 'changed', kind: 'network', field: 'name' },
   'NetworkService/DeleteNetwork': { reason: 'removed', kind: 'network', field: 'name' },
+  'RecordService/CreateNetwork': { reason: 'created', kind: 'network', field: 'name' },
+  'RecordService/RemoveNetwork': { reason: 'removed', kind: 'network', field: 'name' },
   'NodeService/DeleteNode': { reason: 'removed', kind: 'node', field: 'name' },
   'EndpointService/UpdateEndpoint': { reason: 'changed', kind: 'endpoint', field: 'id' },
   'EndpointService/DeleteEndpoint': { reason: 'removed', kind: 'endpoint', field: 'id' },

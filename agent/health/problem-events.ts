@@ -4,7 +4,7 @@
 import { endpointObject, eventObject, type EventReason } from '../../core/events.js';
 import type { EventLog } from '../../daemon/event-log.js';
 import type { ProblemKey, ProblemKind, ProblemScope } from './problem-key.js';
-import type { ProblemListener } from './problems.js';
+import type { Problem, ProblemListener } from './problems.js';
 
 /** Kinds of problems that are somebody else's claim to what weft has. */
 const CONFLICTS: ReadonlySet<ProblemKind> = new Set([
@@ -23,6 +23,8 @@ const reasonsOf = (kind: ProblemKind): { begin: EventReason; end: EventReason } 
     : CONFLICTS.has(kind)
       ? { begin: 'conflict', end: 'conflict-over' }
       : { begin: 'problem', end: 'solved' };
+
+type OfPaths = Problem & { broken?: readonly { node: string }[] };
 
 /** From a scope of problems to the object of events, KIND/NAME. */
 export type ScopeObject = (scope: ProblemScope) => string;
@@ -47,13 +49,21 @@ export const scopeObjects =
   };
 
 export function problemEvents(events: Pick<EventLog, 'record'>, objectOf: ScopeObject): ProblemListener {
-  // A path is between nodes, and belongs to the underlay.
-  const object = ({ scope, kind, id }: ProblemKey): string =>
-    kind === 'peer' && id !== undefined ? eventObject('path', id) : objectOf(scope);
+  // A path is between nodes, and belongs to the underlay. A problem of several names their nodes.
+  const objects = ({ scope, kind, id }: ProblemKey, { broken }: OfPaths): string[] => {
+    if (kind !== 'peer') return [objectOf(scope)];
+    const nodes = new Set(broken?.map(({ node }) => node) ?? (id === undefined ? [] : [id]));
+    return nodes.size === 0 ? [objectOf(scope)] : [...nodes].map((node) => eventObject('path', node));
+  };
   return {
-    raised: (key, { what, why }) =>
-      events.record({ reason: reasonsOf(key.kind).begin, object: object(key), message: `${what}: ${why}` }),
-    cleared: (key, { what }) =>
-      events.record({ reason: reasonsOf(key.kind).end, object: object(key), message: what }),
+    raised: (key, problem) => {
+      const message = `${problem.what}: ${problem.why}`;
+      for (const object of objects(key, problem))
+        events.record({ reason: reasonsOf(key.kind).begin, object, message });
+    },
+    cleared: (key, problem) => {
+      for (const object of objects(key, problem))
+        events.record({ reason: reasonsOf(key.kind).end, object, message: problem.what });
+    },
   };
 }

@@ -53,6 +53,22 @@ test('a path breaks and heals, a conflict comes and goes, other problems are sol
   ]);
 });
 
+test('a problem of several paths is an event for each node', (t) => {
+  const { problems, told } = recorded();
+  const broken = ['h2', 'h3', 'h2'].map((node) => ({ node }));
+  const link = { what: 'link eth0', why: 'it has no carrier', fix: '', broken };
+  problems.replace(UNDERLAY, 'peer', new Map([['link', link]]));
+  t.deepEqual(
+    told().map(([, object]) => object),
+    ['path/h2', 'path/h3'],
+  );
+  problems.replace(UNDERLAY, 'peer', new Map());
+  t.deepEqual(
+    told().map(([reason, object]) => `${reason} ${object}`),
+    ['path-healed path/h2', 'path-healed path/h3'],
+  );
+});
+
 test('a problem that ends with its endpoint is not solved', (t) => {
   const { problems, told } = recorded();
   const scope = endpointScope({ network: 'blue', id: 'id1' });
