@@ -90,7 +90,7 @@ export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Pr
       });
     });
   } catch (error) {
-    throw away(error, next);
+    throw away(error, of);
   } finally {
     client.close();
   }
@@ -98,14 +98,14 @@ export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Pr
 
 /** @throws WeftError as the peer answered, or as the transport failed */
 export async function ask<S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promise<A> {
-  const { service, method, request, peer, at, deadlineMs, next } = of;
+  const { service, method, request, peer, at, deadlineMs } = of;
   const remote = 'socket' in at ? undefined : at;
   const client = clientOf(service, at);
   try {
     const called = method(client as ServiceClient<S>).bind(client);
     return await call(called, request, { peer, deadlineMs, at: remote, onTrailer: warnOfAge });
   } catch (error) {
-    throw away(error, next);
+    throw away(error, of);
   } finally {
     client.close();
   }
@@ -118,8 +118,17 @@ function warnOfAge(trailer: Metadata): void {
 }
 
 /** Adds the next step to errors of the transport. Errors that a daemon answered have one. */
-function away(error: unknown, next: string): unknown {
-  if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE' || error.cause === undefined)
-    return error;
+function away(
+  error: unknown,
+  { peer, at, next }: Pick<Ask<ServiceName, unknown, unknown>, 'peer' | 'at' | 'next'>,
+): unknown {
+  if (!(error instanceof WeftError) || error.cause === undefined) return error;
+  if (error.code === 'DEADLINE_EXCEEDED' && 'socket' in at)
+    // The kernel has taken the connection: the process is there.
+    return deadlineExceeded(
+      `${peer} did not answer in time: it hangs, is stopped (SIGSTOP), or has much to do`,
+      'Its log may say why. Where it stays so, restart it: traffic goes on meanwhile.',
+    );
+  if (error.code !== 'UNAVAILABLE') return error;
   return error.next === SEE_THAT_IT_RUNS ? unavailable(error.message, next, { cause: error.cause }) : error;
 }

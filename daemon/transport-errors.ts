@@ -116,8 +116,8 @@ export function explainTransport(error: ServiceError, peer: string): WeftError |
       }
       return new WeftError(
         'DEADLINE_EXCEEDED',
-        `${peer} did not answer in time: it hangs, or is stopped (SIGSTOP), or has much to do`,
-        'Try again; its log may say why. Where it stays so, restart it: traffic goes on meanwhile.',
+        `${peer} did not answer in time`,
+        'Try again; its log may say why.',
         options,
       );
     case status.UNIMPLEMENTED:

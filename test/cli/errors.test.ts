@@ -3,6 +3,8 @@
 // The exit status, one or two lines on stderr, an object on stdout.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
 
 import test from 'ava';
 import { parse } from 'yaml';
@@ -221,3 +223,18 @@ async function inTurns<T>(items: readonly T[], work: (item: T) => Promise<void>)
     }),
   );
 }
+
+test('an agent that hangs is told from one that is not there', async (t) => {
+  const socket = join(fakes.folder, 'hangs.sock');
+  // The kernel takes connections for a process that is stopped.
+  const hangs = createServer((connection) => connection.on('error', () => undefined)).listen(socket);
+  t.teardown(() => hangs.close());
+  const ask = (path: string): Promise<Ran> => run(['status'], { ...UNREACHABLE, WEFT_AGENT: path });
+  const { code, stdout } = await ask(socket);
+  t.is(code, 1);
+  t.regex(stdout, /why: the agent at \S+ did not answer in time: it hangs, is stopped \(SIGSTOP\)/);
+  t.regex(
+    (await ask(`${socket}.none`)).stdout,
+    /why: the agent at \S+ does not answer: there is no such socket/,
+  );
+});

@@ -162,7 +162,7 @@ test.serial(
     await says(/does not answer: it hangs, or its host is off or cut off/);
     const { code, stdout } = await lab.weft('h2', 'status', '-o', 'json');
     t.is(code, 1);
-    t.regex(stdout, /did not answer in time: it hangs, or is stopped/);
+    t.regex(stdout, /did not answer in time: it hangs, is stopped/);
     agent.signal('SIGCONT');
     await says(/^$/);
     await agent.kill();
