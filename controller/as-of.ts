@@ -1,5 +1,5 @@
 // What lists say while etcd is away: as of when they are.
-import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
+import { Metadata, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 
 import { AS_OF_KEY } from '../daemon/grpc.js';
 
@@ -13,7 +13,9 @@ export const asOfInterceptor =
     new ServerInterceptingCall(call, {
       sendStatus: (result, next) => {
         const at = READS.test(path) ? asOf() : undefined;
-        if (at !== undefined) result.metadata?.set(AS_OF_KEY, at);
-        next(result);
+        if (at === undefined) return next(result);
+        const metadata = result.metadata ?? new Metadata();
+        metadata.set(AS_OF_KEY, at);
+        next({ ...result, metadata });
       },
     });

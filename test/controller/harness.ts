@@ -2,6 +2,7 @@
 import { Server, type Client, type ClientReadableStream } from '@grpc/grpc-js';
 import type { Registry as PromRegistry } from 'prom-client';
 
+import { asOfInterceptor } from '../../controller/as-of.js';
 import { systemClock, type Clock } from '../../controller/clock.js';
 import { ClusterEvents } from '../../controller/cluster-events.js';
 import { endpointService } from '../../controller/endpoint-service.js';
@@ -47,9 +48,14 @@ export interface TestController {
 }
 
 export async function startTestController(
-  options: { store?: FakeStore; listen?: string; clock?: Clock } = {},
+  options: { store?: FakeStore; listen?: string; clock?: Clock; asOf?: () => string | undefined } = {},
 ): Promise<TestController> {
-  const { store = new FakeStore(), listen = '127.0.0.1:0', clock = systemClock } = options;
+  const {
+    store = new FakeStore(),
+    listen = '127.0.0.1:0',
+    clock = systemClock,
+    asOf = () => undefined,
+  } = options;
   const counters = new Counters(store);
   const events = new ClusterEvents(new EventLog({ path: undefined, node: '', log }));
   const sessions = new Sessions({ version: '9.9.9', clock, log, nodes: store, events });
@@ -66,7 +72,7 @@ export async function startTestController(
     etcd: undefined,
     isLeader,
   });
-  const server = new Server({ ...serverOptions, interceptors: [metrics.interceptor] });
+  const server = new Server({ ...serverOptions, interceptors: [metrics.interceptor, asOfInterceptor(asOf)] });
   server.addService(NetworkServiceService, networkService(sources));
   server.addService(NodeServiceService, nodeService({ store, registry, sessions }));
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));

@@ -1,8 +1,9 @@
 // The controller's gRPC services over a real connection, on a fake store.
+import type { Metadata } from '@grpc/grpc-js';
 import test from 'ava';
 
 import { IpAddress, IpNetwork } from '../../core/address.js';
-import { call } from '../../daemon/grpc.js';
+import { AS_OF_KEY, call } from '../../daemon/grpc.js';
 import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
 import { CreateNetworkRequest, EventType, type NetworkEvent } from '../../proto/gen/weft/v1/controller.js';
 import { networkOf } from '../../core/drivers/index.js';
@@ -502,4 +503,24 @@ test('metrics count calls and describe the cluster', async (t) => {
   ]) {
     t.true(text.includes(line), line);
   }
+});
+
+test('lists say as of when they are while etcd is away', async (t) => {
+  const away: string[] = [];
+  const it = await startTestController({ asOf: () => away[0] });
+  t.teardown(() => it.stop());
+  const told = async (): Promise<unknown[]> => {
+    const trailers: unknown[] = [];
+    const options = {
+      peer: 'c',
+      deadlineMs: 3000,
+      onTrailer: (of: Metadata) => trailers.push(of.get(AS_OF_KEY)),
+    };
+    await call(it.nodes.listNodes.bind(it.nodes), {}, options);
+    await call(it.status.getStatus.bind(it.status), {}, options);
+    return trailers;
+  };
+  t.deepEqual(await told(), [[], []]);
+  away.push('2026-11-30T12:00:00.000Z');
+  t.deepEqual(await told(), [['2026-11-30T12:00:00.000Z'], []]);
 });
