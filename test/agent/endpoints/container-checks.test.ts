@@ -3,7 +3,6 @@ import test, { type ExecutionContext } from 'ava';
 
 import { ContainerChecks } from '../../../agent/endpoints/container-checks.js';
 import { recordOf } from '../../../agent/endpoints/endpoints.js';
-import { listenersIn } from '../../../agent/kernel/inside.js';
 import { parsePublish } from '../../../core/publish.js';
 import type { Endpoint } from '../../../core/records.js';
 import { endpointOf, overlay } from '../../core/records.js';
@@ -121,33 +120,4 @@ test('a link that somebody made a port of the bridge', async (t) => {
   t.regex(problems.list()[0]?.what ?? '', /^link byhand, a port of wfbr/);
   t.regex(problems.list()[0]?.why ?? '', /the bridge of network blue/);
   t.deepEqual(await look(), []);
-});
-
-test('listening sockets as the kernel lists them', (t) => {
-  const head = '  sl  local_address rem_address   st tx_queue\n';
-  const tcp = [
-    '   0: 00000000:0050 00000000:0000 0A 00000000:00000000',
-    '   1: 0100007F:0051 00000000:0000 0A 00000000:00000000',
-    '   2: 0205640A:0052 00000000:0000 0A 00000000:00000000',
-    '   3: 0205640A:8000 0305640A:0050 01 00000000:00000000',
-  ].join('\n');
-  t.deepEqual(
-    listenersIn(head + tcp, 'tcp').map(({ port, reach, family }) => [port, reach, family]),
-    [
-      [80, 'any', 4],
-      [81, 'loopback', 4],
-      [82, 'address', 4],
-    ],
-  );
-  const udp6 = [
-    '   0: 00000000000000000000000000000000:0035 00000000000000000000000000000000:0000 07',
-    '   1: 00000000000000000000000001000000:0036 00000000000000000000000000000000:0000 07',
-  ].join('\n');
-  t.deepEqual(
-    listenersIn(head + udp6, 'udp').map(({ port, reach, family }) => [port, reach, family]),
-    [
-      [53, 'any', 6],
-      [54, 'loopback', 6],
-    ],
-  );
 });
