@@ -34,11 +34,20 @@ export interface ContainerChecksOptions {
   now?: () => number;
 }
 
+/** Questions of the containers of one network. */
+interface Asks {
+  /** When they may ask again. */
+  at: number;
+  /** How many in a row had no answer. */
+  unanswered: number;
+  /** The endpoint that asked last. */
+  by: string;
+}
+
 export class ContainerChecks implements Observers {
   /** Since when nobody listens at a published port, by the endpoint's id. */
   readonly #closedSince = new Map<string, number>();
-  /** By network: when its containers may ask again, and how many questions in a row had no answer. */
-  readonly #asks = new Map<string, { at: number; unanswered: number }>();
+  readonly #asks = new Map<string, Asks>();
   readonly #now: () => number;
 
   constructor(private readonly options: ContainerChecksOptions) {
@@ -77,7 +86,7 @@ export class ContainerChecks implements Observers {
     if (endpoint === undefined || membership === undefined) return void this.#closedSince.delete(id);
     const { network } = membership;
     const scope = endpointScope(endpoint);
-    problems.replace(scope, 'inside-route', routeFaults(actual, endpoint, network));
+    problems.replace(scope, 'inside-route', routeFaults(actual, endpoint, membership));
     const beside = endpoints.list().filter((one) => inOneSandbox(one, endpoint));
     const owner = (ip: string): string | undefined => this.#ownerOf(endpoint, ip);
     problems.replace(scope, 'inside-address', addressFaults(actual, endpoint, network, beside, owner));
@@ -109,9 +118,10 @@ export class ContainerChecks implements Observers {
 
   /** One container of each network asks; where it gets no answer, the next one does. */
   #checkNames(endpoint: Endpoint, namespace: KernelNamespace): void {
-    const { network } = endpoint;
-    const last = this.#asks.get(network) ?? { at: -Infinity, unanswered: 0 };
+    const { network, id } = endpoint;
+    const last = this.#asks.get(network) ?? { at: -Infinity, unanswered: 0, by: '' };
     if (this.#now() < last.at) return;
+    if (last.unanswered > 0 && last.by === id && this.#hasOthers(endpoint)) return;
     // Not again before this one has an answer.
     this.#asks.set(network, { ...last, at: Infinity });
     namespace.ask(RESOLVER_IP, DNS_PORT, question()).then(
@@ -121,11 +131,19 @@ export class ContainerChecks implements Observers {
     );
   }
 
+  #hasOthers({ network, id }: Endpoint): boolean {
+    const { endpoints } = this.options;
+    return endpoints
+      .list()
+      .some((one) => one.network === network && one.id !== id && endpoints.resolves(one));
+  }
+
   #heard(endpoint: Endpoint, unanswered: number): void {
     const { network, id } = endpoint;
     // Of a container that is gone nobody knows why.
     if (this.options.endpoints.get(id) === undefined) return void this.#asks.delete(network);
-    this.#asks.set(network, { at: this.#now() + (unanswered === 0 ? ASK_EVERY_MS : 0), unanswered });
+    const at = this.#now() + (unanswered === 0 ? ASK_EVERY_MS : 0);
+    this.#asks.set(network, { at, unanswered, by: id });
     const key = { scope: DNS, kind: 'unanswered', id: network } as const;
     if (unanswered === 0) this.options.problems.clear(key);
     else if (unanswered >= SILENT_AFTER) this.options.problems.set(key, unansweredProblem(endpoint));

@@ -1,5 +1,7 @@
 // What in a container keeps it from its network, of what weft did not make there: routes, addresses, ports without a process.
 import { IpAddress, IpNetwork, parseInterface } from '../../core/address.js';
+import { gatewayFor, type Membership } from '../../core/compile.js';
+import { FAMILIES } from '../../core/families.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import type { Actual, KernelObject } from '../../core/objects/index.js';
 import { addressesOf, type Endpoint, type PublishedPort } from '../../core/records.js';
@@ -21,14 +23,19 @@ const objectsIn = <K extends KernelObject['kind']>(
   );
 
 /** Routes that take packets for the network elsewhere, by destination. */
-export function routeFaults(actual: Actual, endpoint: Endpoint, network: Network): Map<string, Problem> {
+export function routeFaults(
+  actual: Actual,
+  endpoint: Endpoint,
+  membership: Membership,
+): Map<string, Problem> {
   const found = new Map<string, Problem>();
-  const prefixes = prefixesOf(network);
+  const prefixes = prefixesOf(membership.network);
+  const gateways = FAMILIES.map((family) => gatewayFor(membership, endpoint, family)?.toString());
   for (const { to, via, link } of objectsIn(actual, 'route')) {
     const destination = IpNetwork.parse(to);
     if (destination.length === 0 || !prefixes.some((prefix) => prefix.overlaps(destination))) continue;
-    // The way to the neighbours on its own interface, which the kernel makes with the address.
-    if (link === endpoint.ifname && via === undefined) continue;
+    // On its own interface: to the neighbours, which the kernel makes with the address, and by the gateway, as Docker makes it.
+    if (link === endpoint.ifname && (via === undefined || gateways.includes(via))) continue;
     // What is wider than the network loses to weft's own route.
     if (prefixes.some((prefix) => destination.length < prefix.length && destination.contains(prefix)))
       continue;

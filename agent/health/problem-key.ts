@@ -85,6 +85,7 @@ export const WARNINGS: ReadonlySet<ProblemKind> = new Set([
   'plain-text',
   'port-security',
   'public-address',
+  'published-port',
 ]);
 
 export interface ProblemKey {

@@ -38,8 +38,14 @@ shareAmongTests(
   },
 );
 
-const problems = async (host: string): Promise<ProblemJson[]> =>
-  (await lab.json<{ problems: ProblemJson[] }>(host, 'status')).problems;
+/** And warnings. */
+const problems = async (host: string): Promise<ProblemJson[]> => {
+  const { problems: all, warnings } = await lab.json<Record<'problems' | 'warnings', ProblemJson[]>>(
+    host,
+    'status',
+  );
+  return [...all, ...warnings];
+};
 
 /** Waits until the status of a host says it, as one problem; returns that. */
 const said = (host: string, words: RegExp): Promise<ProblemJson> =>

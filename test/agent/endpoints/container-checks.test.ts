@@ -24,7 +24,7 @@ async function withChecks(t: ExecutionContext, more: Parameters<typeof attached>
     checks.node(await kernel.node.observe([]));
     // The answer to a question comes later.
     await new Promise(setImmediate);
-    return problems.list().map(({ what, why }) => `${what}: ${why}`);
+    return [...problems.list(), ...problems.warnings()].map(({ what, why }) => `${what}: ${why}`);
   };
   return { node, endpoint, look, inside: kernel.handsIn(path('c1')) };
 }
@@ -42,6 +42,7 @@ test('routes over the network: those that drop, and those that lead elsewhere', 
   inside.put({ kind: 'route', to: '10.100.7.0/24', link: 'tun0' });
   // Its neighbours, another network, and what loses to weft's own route.
   inside.put({ kind: 'route', to: '10.100.9.0/24', link: endpoint.ifname });
+  inside.put({ kind: 'route', to: '10.100.8.0/24', link: endpoint.ifname, via: '10.100.1.1' });
   inside.put({ kind: 'route', to: '10.200.0.0/16', link: 'tun0' });
   inside.put({ kind: 'route', to: '10.0.0.0/8', link: 'tun0' });
   const found = await look();
@@ -95,6 +96,22 @@ test('the name server does not answer from the container’s side', async (t) =>
   inside.answer(() => true);
   t.deepEqual(await look(), []);
   t.deepEqual([...new Set(asked)], ['169.254.53.53:53']);
+});
+
+test('a container that alone gets no answer says nothing of the name server', async (t) => {
+  const { look, inside, node } = await withChecks(t);
+  const other = await attached(node, 'c2');
+  inside.answer(() => false);
+  for (let round = 0; round < 4; round++) {
+    t.deepEqual(await look(), []);
+    t.deepEqual(await look(other), []);
+  }
+  node.kernel.handsIn(path('c2')).answer(() => false);
+  for (let round = 0; round < 3; round++) {
+    await look();
+    await look(other);
+  }
+  t.regex((await look()).join(), /name server of this node/);
 });
 
 test('a link that somebody made a port of the bridge', async (t) => {
