@@ -3,7 +3,7 @@ import { Option, type Command } from 'commander';
 
 import { WeftError } from '../../core/errors.js';
 import { EVENT_KINDS, EVENT_TYPES, eventObject, type EventKind } from '../../core/events.js';
-import { visible } from '../../core/text.js';
+import { visible, visibleLines } from '../../core/text.js';
 import type { Event, WatchEventsRequest } from '../../proto/gen/weft/v1/events.js';
 import type { Action } from '../action.js';
 import { eventObjectOf, spanOf } from '../checks.js';
@@ -86,7 +86,7 @@ async function printerOf(format: Format): Promise<(event: Event) => void> {
   if (format === 'table') return (event) => out(eventLine(event));
   const { stringify } = await import('yaml');
   // Documents of their own: the list may have no end.
-  return (event) => process.stdout.write(`---\n${stringify(eventShape(event))}`);
+  return (event) => process.stdout.write(visibleLines(`---\n${stringify(eventShape(event))}`));
 }
 
 const out = (line: string): void => void process.stdout.write(`${visible(line)}\n`);

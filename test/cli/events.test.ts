@@ -1,5 +1,6 @@
 // weft events, and the last events in inspect, against a scripted controller and agent.
 import test from 'ava';
+import { parseAllDocuments } from 'yaml';
 
 import { Event } from '../../proto/gen/weft/v1/events.js';
 import { Fakes, run } from './fakes.js';
@@ -28,7 +29,7 @@ test.serial('JSON lines, a line for people, and no control characters', async (t
   fakes.controllerEvents = [
     event(),
     event({ node: '', type: 'normal', reason: 'removed', object: 'network/blue', actor: 'admin', count: 3 }),
-    event({ message: 'evil\u001b[2J\nname' }),
+    event({ message: 'evil\u001b[2J\u202e\nname' }),
   ];
   const asJson = await fakes.weft('events', '-o', 'json');
   t.like(asJson, { code: 0, stderr: '' });
@@ -45,6 +46,11 @@ test.serial('JSON lines, a line for people, and no control characters', async (t
   });
   t.like(JSON.parse(lines[1] ?? ''), { node: null, actor: 'admin', count: 3 });
   t.is(lines.length, 3);
+  const asYaml = await fakes.weft('events', '-o', 'yaml');
+  t.deepEqual(
+    parseAllDocuments(asYaml.stdout).map((one) => (one.toJSON() as Event).message),
+    lines.map((line) => (JSON.parse(line) as Event).message),
+  );
   const asTable = await fakes.weft('events');
   t.regex(
     asTable.stdout,
@@ -52,7 +58,7 @@ test.serial('JSON lines, a line for people, and no control characters', async (t
   );
   t.regex(asTable.stdout, /removed {2}network\/blue .*\(admin\) \[3 times\]$/m);
   // eslint-disable-next-line no-control-regex
-  t.notRegex(asTable.stdout + asJson.stdout, /\u001b/);
+  t.notRegex(asTable.stdout + asJson.stdout + asYaml.stdout, /[\u001b\u202e]/);
   t.is(asTable.stdout.trim().split('\n').length, 3);
 });
 
