@@ -146,14 +146,16 @@ export function problemsOf(sources: ProblemSources): Known[] {
   // The failure that the start waits to repeat says more.
   const waiting = problems.get(FIRST_LIST) === undefined ? readiness.waiting() : undefined;
   const isTold = waiting !== undefined && readiness.isWaitingFor(etcdAt(etcd));
-  const list = [...(waiting === undefined ? [] : [waiting]), ...problems.list(), ...displaced.problems()];
-  const away = [...(isTold ? [] : etcdAway(sources)), ...controllerAway(sources)];
+  const isCause = (problem: Known): number => (problem.isCause === true ? 1 : 0);
+  const causesFirst = problems.list().toSorted((a, b) => isCause(b) - isCause(a));
+  const list = [...(waiting === undefined ? [] : [waiting]), ...causesFirst, ...displaced.problems()];
+  const etcdGone = isTold ? [] : etcdAway(sources);
+  const controllerGone = controllerAway(sources);
+  const others = [...restoredStore(sources), ...badRecords(store)];
   const outage = problems.get(OUTAGE) ?? problems.get(OWN_ADDRESS);
-  const shown =
-    outage === undefined
-      ? [...list, ...away]
-      : list.map((problem) => (problem === outage ? withConsequences(outage, away) : problem));
-  return [...shown, ...restoredStore(sources), ...badRecords(store)];
+  if (outage === undefined) return [...list, ...etcdGone, ...others, ...controllerGone];
+  const cause = withConsequences(outage, [...etcdGone, ...controllerGone]);
+  return [...list.map((problem) => (problem === outage ? cause : problem)), ...others];
 }
 
 /** Servers that are away while nothing is reached are no problems of their own. */

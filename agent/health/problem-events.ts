@@ -18,13 +18,7 @@ const CONFLICTS: ReadonlySet<ProblemKind> = new Set([
 ]);
 
 const reasonsOf = (kind: ProblemKind): { begin: EventReason; end: EventReason } =>
-  kind === 'peer'
-    ? { begin: 'path-broken', end: 'path-healed' }
-    : CONFLICTS.has(kind)
-      ? { begin: 'conflict', end: 'conflict-over' }
-      : { begin: 'problem', end: 'solved' };
-
-type OfPaths = Problem & { broken?: readonly { node: string }[] };
+  CONFLICTS.has(kind) ? { begin: 'conflict', end: 'conflict-over' } : { begin: 'problem', end: 'solved' };
 
 /** From a scope of problems to the object of events, KIND/NAME. */
 export type ScopeObject = (scope: ProblemScope) => string;
@@ -49,21 +43,16 @@ export const scopeObjects =
   };
 
 export function problemEvents(events: Pick<EventLog, 'record'>, objectOf: ScopeObject): ProblemListener {
-  // A path is between nodes, and belongs to the underlay. A problem of several names their nodes.
-  const objects = ({ scope, kind, id }: ProblemKey, { broken }: OfPaths): string[] => {
-    if (kind !== 'peer') return [objectOf(scope)];
-    const nodes = new Set(broken?.map(({ node }) => node) ?? (id === undefined ? [] : [id]));
-    return nodes.size === 0 ? [objectOf(scope)] : [...nodes].map((node) => eventObject('path', node));
-  };
+  const record = ({ scope }: ProblemKey, reason: EventReason, message: string): void =>
+    events.record({ reason, object: objectOf(scope), message });
+  // Paths have events of their own, by node: here what broke them.
+  const isTold = ({ kind }: ProblemKey, { isCause }: Problem): boolean => kind !== 'peer' || isCause === true;
   return {
     raised: (key, problem) => {
-      const message = `${problem.what}: ${problem.why}`;
-      for (const object of objects(key, problem))
-        events.record({ reason: reasonsOf(key.kind).begin, object, message });
+      if (isTold(key, problem)) record(key, reasonsOf(key.kind).begin, `${problem.what}: ${problem.why}`);
     },
     cleared: (key, problem) => {
-      for (const object of objects(key, problem))
-        events.record({ reason: reasonsOf(key.kind).end, object, message: problem.what });
+      if (isTold(key, problem)) record(key, reasonsOf(key.kind).end, problem.what);
     },
   };
 }

@@ -75,7 +75,7 @@ export function assemble(opened: Opened): Parts {
   const keepsClaim = new Hook<Parameters<PluginAddresses['keeps']>, boolean>(false);
 
   const told = happenings(opened.events, opened.scopeObject);
-  const { onRepaired, onMembership, onEndpoint } = told;
+  const { onRepaired, onMembership, onEndpoint, onPath } = told;
 
   const duplicates = duplicateAddresses({ kernel, view: store.view, node, problems, log });
   shutdown.add('looking for duplicate addresses', () => duplicates.stop());
@@ -196,7 +196,7 @@ export function assemble(opened: Opened): Parts {
     servesNames: settings.dns === 'on',
   });
   const peers = new Peers({
-    ...{ store, kernel, memberships, reconciler, overlaps, underlay, metrics, problems, log, node },
+    ...{ store, kernel, memberships, reconciler, overlaps, underlay, metrics, problems, log, node, onPath },
   });
   measurePeers(metrics.registry, () => peers.list());
   const keyRotation = new KeyRotation({

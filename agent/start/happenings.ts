@@ -7,6 +7,7 @@ import type { EndpointHappening } from '../endpoints/index.js';
 import type { ScopeObject } from '../health/index.js';
 import type { MembershipHappening } from '../networks/index.js';
 import type { Repaired } from '../reconcile/index.js';
+import type { PathHappening } from '../underlay/index.js';
 
 /** Repairs of one comparison that are named. */
 const MOST_NAMED = 5;
@@ -15,6 +16,7 @@ export interface Happenings {
   onRepaired: Repaired;
   onMembership: MembershipHappening;
   onEndpoint: EndpointHappening;
+  onPath: PathHappening;
   onSession: (state: SessionState) => void;
 }
 
@@ -38,6 +40,7 @@ export function happenings(events: Pick<EventLog, 'record'>, objectOf: ScopeObje
         message: `${endpoint.target} ${addressText(endpoint)}`,
         actor: endpoint.manager,
       }),
+    onPath: (reason, node, message) => events.record({ reason, object: eventObject('path', node), message }),
     onSession: (state) => {
       if (state.state === 'connected') {
         if (isConnected === false) controller('controller-back', state, 'the session is back');

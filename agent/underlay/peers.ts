@@ -13,6 +13,7 @@ import { handshakeAges } from './handshakes.js';
 import { NeighbourCauses } from './neighbour-causes.js';
 import type { NodeUnderlay } from './node-underlay.js';
 import { isOpen, pathsOf, type OpenPath, type Path, type PathState } from './path.js';
+import { PathEvents, type PathHappening } from './path-events.js';
 import { PathProber } from './path-prober.js';
 import { problemsOf, type Cause, type Fault } from './path-problems.js';
 
@@ -47,16 +48,19 @@ export interface PeersOptions {
   problems: Problems;
   log: Pick<Logger, 'debug'>;
   node: string;
+  onPath: PathHappening;
 }
 
 export class Peers {
   readonly #prober: PathProber;
   readonly #causes: NeighbourCauses;
+  readonly #events: PathEvents;
   /** The paths, and what they were found from. */
   #found: { of: readonly unknown[]; paths: readonly Path[] } | undefined;
 
   constructor(private readonly options: PeersOptions) {
-    const { kernel, node, metrics, underlay, log } = options;
+    const { kernel, node, metrics, underlay, log, onPath } = options;
+    this.#events = new PathEvents(onPath);
     this.#causes = new NeighbourCauses({
       ...{ kernel, log },
       own: () => {
@@ -158,7 +162,12 @@ export class Peers {
     if (!store.state.connected) void this.#causes.inspectOwn();
     const paths = this.#paths();
     const faults = paths.flatMap((path) => this.#faultOf(path));
-    problems.replace(UNDERLAY, OUTAGE.kind, problemsOf(node, faults, this.#allCauses(paths, faults)));
+    const found = problemsOf(node, faults, this.#allCauses(paths, faults));
+    problems.replace(UNDERLAY, OUTAGE.kind, found);
+    this.#events.follow(
+      [...found].flatMap(([key, problem]) => (key === OUTAGE.id ? [] : [problem])),
+      () => this.#statesByNode(paths),
+    );
     metrics.peers.reset();
     for (const { network } of memberships.list())
       metrics.peers.set(
@@ -166,6 +175,17 @@ export class Peers {
         Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1),
       );
     this.#reportTables();
+  }
+
+  #statesByNode(paths: readonly Path[]): Map<string, PathState[]> {
+    const states = new Map<string, PathState[]>();
+    for (const path of paths) {
+      if (path.node === undefined) continue;
+      const own = states.get(path.node) ?? [];
+      own.push(this.#stateOf(path));
+      states.set(path.node, own);
+    }
+    return states;
   }
 
   #faultOf(path: Path): Fault[] {

@@ -11,6 +11,7 @@ import {
   scopeObjects,
   UNDERLAY,
 } from '../../../agent/health/index.js';
+import type { Problem } from '../../../core/problem.js';
 import type { Happening } from '../../../daemon/event-log.js';
 
 function recorded() {
@@ -27,46 +28,41 @@ function recorded() {
   };
 }
 
-test('a path breaks and heals, a conflict comes and goes, other problems are solved', (t) => {
+test('a conflict comes and goes, other problems are solved', (t) => {
   const { problems, told } = recorded();
-  const path = { what: 'the path to node h2', why: 'it is silent', fix: 'Look.' };
-  problems.replace(UNDERLAY, 'peer', new Map([['h2', path]]));
-  problems.replace(UNDERLAY, 'peer', new Map([['h2', { ...path, why: 'it is silent still' }]]));
   problems.set({ scope: NODE, kind: 'conflict', id: 'x' }, { what: 'link wf1', why: 'not weft’s', fix: '' });
   problems.set(
     { scope: networkScope('blue'), kind: 'lease' },
     { what: 'network blue', why: 'full', fix: '' },
   );
   t.deepEqual(told(), [
-    ['path-broken', 'path/h2', 'the path to node h2: it is silent'],
     ['conflict', 'node/h1', 'link wf1: not weft’s'],
     ['problem', 'network/blue', 'network blue: full'],
   ]);
-  problems.replace(UNDERLAY, 'peer', new Map());
   problems.clear({ scope: NODE, kind: 'conflict', id: 'x' });
   problems.clear({ scope: NODE, kind: 'conflict', id: 'x' });
   problems.put({ scope: networkScope('blue'), kind: 'lease' }, undefined);
   t.deepEqual(told(), [
-    ['path-healed', 'path/h2', 'the path to node h2'],
     ['conflict-over', 'node/h1', 'link wf1'],
     ['solved', 'network/blue', 'network blue'],
   ]);
 });
 
-test('a problem of several paths is an event for each node', (t) => {
+test('of broken paths the cause is told, and not what is seen of it', (t) => {
   const { problems, told } = recorded();
-  const broken = ['h2', 'h3', 'h2'].map((node) => ({ node }));
-  const link = { what: 'link eth0', why: 'it has no carrier', fix: '', broken };
-  problems.replace(UNDERLAY, 'peer', new Map([['link', link]]));
-  t.deepEqual(
-    told().map(([, object]) => object),
-    ['path/h2', 'path/h3'],
+  const link = { what: 'the link eth0', why: 'it has no carrier', fix: '', isCause: true };
+  const path = { what: 'the path to node h2', why: 'it is silent', fix: '' };
+  problems.replace(
+    UNDERLAY,
+    'peer',
+    new Map<string, Problem>([
+      ['link', link],
+      ['h2', path],
+    ]),
   );
+  t.deepEqual(told(), [['problem', 'underlay/h1', 'the link eth0: it has no carrier']]);
   problems.replace(UNDERLAY, 'peer', new Map());
-  t.deepEqual(
-    told().map(([reason, object]) => `${reason} ${object}`),
-    ['path-healed path/h2', 'path-healed path/h3'],
-  );
+  t.deepEqual(told(), [['solved', 'underlay/h1', 'the link eth0']]);
 });
 
 test('a problem that ends with its endpoint is not solved', (t) => {

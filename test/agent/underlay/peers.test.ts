@@ -82,6 +82,7 @@ function world(lacks: (links: readonly string[]) => boolean = () => false) {
     overlaps: { over: () => undefined },
     log: { debug: () => undefined },
     ...{ underlay, problems, metrics, node: 'n1' },
+    onPath: () => undefined,
   });
   measurePeers(metrics.registry, () => peers.list());
   return { peers, problems, metrics, underlay, packets };
