@@ -15,6 +15,7 @@ import {
   receiveFrom,
   sendTo,
   setOption,
+  SystemError,
   wallClock,
 } from './libc.js';
 
@@ -124,7 +125,8 @@ export class Pinger {
       sendTo(fd, packet, socketAddress(target));
       this.#open.set(sequence, { family, sent, answer });
       return sequence;
-    } catch {
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
       return undefined;
     }
   }

@@ -5,7 +5,7 @@
 import type { PathState } from './path.js';
 
 /** Which packets a probe has. */
-export type Question = 'full' | 'small' | 'underlay' | 'underlay-full';
+export type Question = 'full' | 'small' | 'larger' | 'underlay' | 'underlay-full';
 
 /** Round-trip times in milliseconds; absent: missed, or not asked. */
 export type Answers = Partial<Record<Question, number | undefined>>;
@@ -32,10 +32,14 @@ export const UNPROBED: Health = { state: 'unknown', misses: 0 };
 const ASK_ALL_AFTER = 2;
 const ONLY_FULL: readonly Question[] = ['full'];
 const ALL: readonly Question[] = ['full', 'small', 'underlay', 'underlay-full'];
+/** Where the size that passes is known: it, and one byte more, which passes where it was found too small or has grown. */
+const OF_SIZE: readonly Question[] = ['full', 'small', 'larger', 'underlay-full'];
 
 /** Of a node that is down there is nothing to find out. */
-export const questionsFor = ({ misses }: Health, isDown: boolean): readonly Question[] =>
-  misses < ASK_ALL_AFTER || isDown ? ONLY_FULL : ALL;
+export function questionsFor({ misses, mtu }: Health, isDown: boolean): readonly Question[] {
+  if (misses < ASK_ALL_AFTER || isDown) return ONLY_FULL;
+  return mtu === undefined ? ALL : OF_SIZE;
+}
 
 /** It was missed, and why is not known yet. */
 export const isInQuestion = ({ misses }: Health): boolean => misses > 0 && misses <= ASK_ALL_AFTER;
@@ -53,7 +57,7 @@ export function diagnose(
   if (!asked.includes('small')) return { ...before, ...missed, rttMs: undefined };
   const underlayCarries = answers['underlay-full'] !== undefined;
   if (answers.small !== undefined) {
-    const isKnown = before.mtu === small;
+    const isKnown = before.mtu === small && answers.larger === undefined;
     return {
       ...{ ...missed, state: 'mtu', rttMs: answers.small, underlayCarries },
       ...(isKnown ? { mtu: small } : { search: before.search ?? { low: small, high: full } }),

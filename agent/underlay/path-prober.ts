@@ -219,10 +219,19 @@ export class PathProber {
   #packet({ key, family, probe }: OpenPath, question: Question): { ip: string; size: number } {
     // The size that passed last time is asked for again.
     const small = this.#health.get(key)?.mtu ?? SMALL[family];
-    const isFull = question === 'full' || question === 'underlay-full';
-    return isThroughTunnel(question)
-      ? { ip: probe.address.toString(), size: isFull ? probe.size : small }
-      : { ip: probe.underlay.toString(), size: isFull ? probe.outerSize : SMALL[probe.underlay.family] };
+    const [tunnel, underlay] = [probe.address.toString(), probe.underlay.toString()];
+    switch (question) {
+      case 'full':
+        return { ip: tunnel, size: probe.size };
+      case 'small':
+        return { ip: tunnel, size: small };
+      case 'larger':
+        return { ip: tunnel, size: small + 1 };
+      case 'underlay':
+        return { ip: underlay, size: SMALL[probe.underlay.family] };
+      case 'underlay-full':
+        return { ip: underlay, size: probe.outerSize };
+    }
   }
 
   /** Looks for the largest packets that pass, one path after the other, with what is left of the packets. */
@@ -261,7 +270,7 @@ export class PathProber {
   }
 }
 
-const isThroughTunnel = (question: Question): boolean => question === 'full' || question === 'small';
+const isThroughTunnel = (question: Question): boolean => !question.startsWith('underlay');
 
 /** By which a node is known in the probes that it sends through a network in one family. */
 export const tagOf = (node: string, network: string, family: Family): string =>

@@ -81,3 +81,12 @@ test('a size that passed and does not pass any more is looked for anew, and is n
   t.like(anew, { state: 'mtu', mtu: undefined });
   t.true(isInQuestion(anew));
 });
+
+test('a size that was found too small is looked for anew, from the one that passes', (t) => {
+  const before: Health = { state: 'mtu', misses: 3, mtu: 900 };
+  const sizes = { now: 9, small: 900, full: 1450 };
+  t.deepEqual(questionsFor(before, false), ['full', 'small', 'larger', 'underlay-full']);
+  t.like(diagnose(before, questionsFor(before, false), { small: 1 }, sizes), { mtu: 900, search: undefined });
+  const anew = diagnose(before, questionsFor(before, false), { small: 1, larger: 1 }, sizes);
+  t.like(anew, { state: 'mtu', mtu: undefined, search: { low: 900, high: 1450 } });
+});
