@@ -236,7 +236,7 @@ export class PathProber {
 
   /** Looks for the largest packets that pass, one path after the other, with what is left of the packets. */
   async #search(): Promise<void> {
-    const { kernel, node } = this.options;
+    const { kernel, node, onNews } = this.options;
     if (this.#isSearching) return;
     this.#isSearching = true;
     try {
@@ -253,7 +253,9 @@ export class PathProber {
           SEARCH_TIMEOUT_MS,
         );
         const passed = new Map(sizes.map((size, i) => [size, rtts[i] !== undefined]));
-        this.#health.set(key, narrow(this.healthOf(path), passed));
+        const after = narrow(this.healthOf(path), passed);
+        this.#health.set(key, after);
+        if (after.search === undefined) onNews();
       }
     } finally {
       this.#isSearching = false;
