@@ -33,6 +33,8 @@ export interface PathProberOptions {
   onAnswer: (rttMs: number) => void;
   /** In each turn, and where a path has another state. */
   onNews: () => void;
+  /** Milliseconds of a clock that never steps. */
+  now?: () => number;
 }
 
 const TURN_MS = 1000;
@@ -63,13 +65,16 @@ export class PathProber {
   /** Paths to nodes that are down, whose neighbours were asked for since. */
   readonly #inspected = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #turnAt = -Infinity;
-  #left = PACKETS;
+  /** Packets of the turns of the last second; what is sent later belongs to the turn before it. */
+  #spent: { at: number; packets: number }[] = [];
   #turns = 0;
   #tables: readonly NeighbourTable[] = [];
   #stopped = false;
+  readonly #now: () => number;
 
-  constructor(private readonly options: PathProberOptions) {}
+  constructor(private readonly options: PathProberOptions) {
+    this.#now = options.now ?? (() => performance.now());
+  }
 
   start(): void {
     this.#turn();
@@ -103,7 +108,7 @@ export class PathProber {
     if (missedAt === undefined || at === undefined) return undefined;
     if (at > missedAt) return true;
     const round = (2 * this.#health.size * TURN_MS) / PACKETS;
-    return performance.now() - missedAt > round + 4 * TURN_MS ? false : undefined;
+    return this.#now() - missedAt > round + 4 * TURN_MS ? false : undefined;
   }
 
   #turn(isGreeting = false): void {
@@ -111,10 +116,8 @@ export class PathProber {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#turn(), TURN_MS + EARLY_MS);
     const { kernel, paths, isDown, packetsToInspect, onNews } = this.options;
-    const now = performance.now();
-    // The next turn is a whole second after this one, and so this one may not have what the last one had.
-    if (now - this.#turnAt >= TURN_MS) this.#left = PACKETS;
-    this.#turnAt = now;
+    const now = this.#now();
+    this.#spent = [...this.#spent.filter(({ at }) => now - at < TURN_MS), { at: now, packets: 0 }];
     for (const tag of kernel.heardTags()) this.#heard.set(tag, now);
     this.#open = paths().filter(isOpen);
     this.#keepOnly(this.#open);
@@ -129,9 +132,19 @@ export class PathProber {
     const searches = this.#open.some((path) => this.healthOf(path).search !== undefined);
     const budget = this.#left - (searches ? LEFT_TO_SEARCH : 0);
     const chosen = this.#schedule.pick(now, waiting, budget, this.#limits());
-    for (const { packets } of chosen) this.#left -= packets;
+    for (const { packets } of chosen) this.#spend(packets);
     this.#follow(this.#ask(now, chosen));
     onNews();
+  }
+
+  /** Packets that may still be sent in this turn. */
+  get #left(): number {
+    return this.#spent.reduce((left, { packets }) => left - packets, PACKETS);
+  }
+
+  #spend(packets: number): void {
+    const turn = this.#spent.at(-1);
+    if (turn !== undefined) turn.packets += packets;
   }
 
   #follow(work: Promise<void>): void {
@@ -208,7 +221,7 @@ export class PathProber {
       const packets = packetsToInspect(path);
       if (this.#inspected.has(key) || this.#left < packets) return;
       this.#inspected.add(key);
-      this.#left -= packets;
+      this.#spend(packets);
     } else {
       this.#inspected.delete(key);
       if (!isFoundOut || this.healthOf(path).state === 'ok') return;
@@ -245,7 +258,7 @@ export class PathProber {
         if (path === undefined || this.#left <= 0 || this.#stopped) return;
         const { key, network, family, probe } = path;
         const sizes = this.#sizesFor(this.healthOf(path)).slice(0, this.#left);
-        this.#left -= sizes.length;
+        this.#spend(sizes.length);
         const tag = tagOf(node, network, family);
         const ip = probe.address.toString();
         const rtts = await kernel.ping(
