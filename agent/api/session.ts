@@ -65,7 +65,7 @@ export interface SessionOptions {
 }
 
 const DEBOUNCE_MS = 100;
-const REPORT_EVERY_MS = 10_000;
+export const REPORT_EVERY_MS = 10_000;
 /** How long a controller may take to answer Hello before the next one is tried. */
 const HELLO_WITHIN_MS = 3000;
 /** How long a controller may take to end a session when the agent ends. */

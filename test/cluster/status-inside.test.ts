@@ -190,6 +190,7 @@ test.serial(
     await said('h1', /etcd at .* does not answer/);
     etcd.signal('SIGCONT');
     await gone('h1', /etcd at .* does not answer/);
-    t.pass();
+    const { stdout: told } = await lab.weft('h1', 'events', '-o', 'json', '--for', 'node/h1');
+    for (const reason of ['etcd-away', 'etcd-back']) t.true(told.includes(`"reason":"${reason}"`), told);
   },
 );
