@@ -3,13 +3,9 @@ import { subnetIn } from '../core/families.js';
 import { describeNetwork } from '../core/drivers/index.js';
 import type { Problem } from '../core/problem.js';
 import { unary } from '../daemon/grpc.js';
+import { problemMessage } from '../daemon/problem-message.js';
 import type { StatusServiceServer } from '../proto/gen/weft/v1/agent.js';
-import {
-  type Peer,
-  Problem as ProblemMessage,
-  type Status,
-  type StatusNetwork,
-} from '../proto/gen/weft/v1/types.js';
+import type { Peer, Status, StatusNetwork } from '../proto/gen/weft/v1/types.js';
 import type { Store } from '../store/store.js';
 import type { Sources } from './messages.js';
 import type { Problems } from './problems.js';
@@ -78,8 +74,8 @@ export function statusService(options: {
         },
         networks: networksOf(store),
         peers: peersOf(store, registry),
-        problems: found.map((problem) => ProblemMessage.fromPartial(problem)),
-        warnings: warnings().map((warning) => ProblemMessage.fromPartial(warning)),
+        problems: found.map(problemMessage),
+        warnings: warnings().map(problemMessage),
         plugins: [],
       };
     }),

@@ -9,6 +9,8 @@ export interface BrokenPath {
   family: Family;
   /** Whether the other node's probes arrive; absent if unknown. */
   hears?: boolean | undefined;
+  /** Where the tunnel alone is blocked: its UDP ports. */
+  tunnelPorts?: readonly number[];
 }
 
 export interface Problem {
@@ -21,4 +23,6 @@ export interface Problem {
   broken?: BrokenPath[];
   /** It is the cause of them, and not only what is seen of them. */
   isCause?: boolean;
+  /** Ports of tunnels that a firewall of this host closes: paths that are blocked there follow from it. */
+  closes?: { family: Family; port: number }[];
 }

@@ -7,10 +7,10 @@ import type { Endpoint } from '../../core/records.js';
 import {
   type Endpoint as EndpointMessage,
   Peer,
-  Problem,
   Status,
   type StatusPlugin,
 } from '../../proto/gen/weft/v1/types.js';
+import { problemMessage } from '../../daemon/problem-message.js';
 import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
@@ -25,6 +25,7 @@ import {
   type Problems,
 } from '../health/index.js';
 import type { Peers } from '../underlay/index.js';
+import { foldClosedPaths } from './closed-paths.js';
 import type { SessionState } from './session.js';
 
 /** A restored or emptied etcd is an event, not a state that ends: it is shown for this long. */
@@ -70,7 +71,7 @@ export function unidentifiedStatusOf({
   readiness,
 }: Pick<StartSources, 'node' | 'version' | 'startedAt' | 'readiness'>): Status {
   const waiting = readiness.waiting();
-  const problems = waiting === undefined ? [] : [waiting];
+  const problems = waiting === undefined ? [] : [problemMessage(waiting)];
   return Status.fromPartial({ health: 'down', node: { name, version, startedAt }, problems });
 }
 
@@ -105,8 +106,8 @@ export function startStatusOf(sources: StartSources): Status {
     networks: [],
     peers: [],
     plugins: [],
-    problems: problems.map((problem) => Problem.fromPartial(problem)),
-    warnings: sources.problems.warnings().map((warning) => Problem.fromPartial(warning)),
+    problems: problems.map(problemMessage),
+    warnings: sources.problems.warnings().map(problemMessage),
   };
 }
 
@@ -147,7 +148,7 @@ export function problemsOf(sources: ProblemSources): Known[] {
   const waiting = problems.get(FIRST_LIST) === undefined ? readiness.waiting() : undefined;
   const isTold = waiting !== undefined && readiness.isWaitingFor(etcdAt(etcd));
   const isCause = (problem: Known): number => (problem.isCause === true ? 1 : 0);
-  const causesFirst = problems.list().toSorted((a, b) => isCause(b) - isCause(a));
+  const causesFirst = foldClosedPaths(problems.list()).toSorted((a, b) => isCause(b) - isCause(a));
   const list = [...(waiting === undefined ? [] : [waiting]), ...causesFirst, ...displaced.problems()];
   const etcdGone = isTold ? [] : etcdAway(sources);
   const controllerGone = controllerAway(sources);

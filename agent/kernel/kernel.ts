@@ -7,6 +7,7 @@ import type { Firewall, FirewallItem, FirewallPort } from '../../core/firewall.j
 import type { HostRoute } from '../../core/host-routes.js';
 import type { Actual, ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
+import type { Problem } from '../../core/problem.js';
 import type { Sandbox } from '../../core/records.js';
 import type { PumpCounters } from './pump/counters.js';
 
@@ -136,7 +137,7 @@ export interface Capability {
 export interface FirewallReport {
   /** What was repaired, as text; empty where nothing had drifted. */
   repaired: string[];
-  problems: { what: string; why: string; fix: string }[];
+  problems: Problem[];
 }
 
 export type FirewallDrops = readonly { reason: string; packets: number }[];

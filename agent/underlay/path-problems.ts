@@ -73,9 +73,10 @@ function likenessOf({ path: { probe }, state, mtu, hears }: Fault): string {
 /** The first path: what is found out later, such as the direction, makes no other problem of it. */
 const keyOf = ([first]: readonly Fault[]): string => first?.path.key ?? '';
 
-const brokenOf = ({ path: { node, network, family }, hears }: Fault): BrokenPath => ({
+const brokenOf = ({ path: { node, network, family, tunnelPorts }, state, hears }: Fault): BrokenPath => ({
   ...{ node, network, family },
   ...(hears !== undefined && { hears }),
+  ...(state === 'blocked' && tunnelPorts.length > 0 && { tunnelPorts }),
 });
 
 const stateText = ({ state, mtu }: Fault): string => (state === 'mtu' ? `mtu ${mtu ?? 'unknown'}` : state);

@@ -15,6 +15,8 @@ export interface Path {
   /** By which the peer is known. */
   publicIp: string;
   probe: Probe;
+  /** UDP ports of the network's tunnels; none where it has no such tunnels. */
+  tunnelPorts: readonly number[];
   /** Length of the peer's subnet. */
   length: number;
   /** What the kernel resolves on the link to send to the peer; paths behind routers share one. */
@@ -37,22 +39,23 @@ export function pathsTo(membership: Membership, lease: Lease): Path[] {
   const { network, lease: own, underlay } = membership;
   if (lease.publicIp.equals(own.publicIp)) return [];
   const publicIp = lease.publicIp.toString();
-  return driverOf(network)
-    .probes(membership, lease)
-    .map((probe): Path => {
-      const at = 'underlay' in probe ? probe.underlay : lease.publicIp;
-      const isOnLink = underlay.onLink.some(({ prefix }) => prefix.contains(at));
-      return {
-        key: JSON.stringify([network.name, probe.family, publicIp]),
-        network: network.name,
-        family: probe.family,
-        ...(lease.node !== undefined && { node: lease.node }),
-        publicIp,
-        probe,
-        length: (subnetIn(lease, probe.family) ?? lease.subnet).length,
-        neighbour: isOnLink ? at.toString() : ROUTERS[at.family],
-      };
-    });
+  const driver = driverOf(network);
+  const tunnelPorts = driver.udpPorts(network);
+  return driver.probes(membership, lease).map((probe): Path => {
+    const at = 'underlay' in probe ? probe.underlay : lease.publicIp;
+    const isOnLink = underlay.onLink.some(({ prefix }) => prefix.contains(at));
+    return {
+      key: JSON.stringify([network.name, probe.family, publicIp]),
+      network: network.name,
+      family: probe.family,
+      ...(lease.node !== undefined && { node: lease.node }),
+      publicIp,
+      probe,
+      tunnelPorts,
+      length: (subnetIn(lease, probe.family) ?? lease.subnet).length,
+      neighbour: isOnLink ? at.toString() : ROUTERS[at.family],
+    };
+  });
 }
 
 /** Those of one peer follow each other: they ask for the same neighbour. */

@@ -172,6 +172,8 @@ export interface Finding {
   words: string;
   why: string;
   commands: string[];
+  /** The port of a tunnel. */
+  closes?: { family: Family; port: number };
 }
 
 /**
@@ -197,7 +199,13 @@ export function findClosed(
         closing.rule === undefined
           ? 'it drops packets that no rule accepts, and no rule there accepts'
           : `its rule \`${text ?? `${closing.rule.target} in ${closing.chain}`}\` is before any that accepts`;
-      return [{ owner, base, words: kind.words, why, commands: owner.commands(kind, base, closing) }];
+      const { words, port } = kind;
+      return [
+        {
+          ...{ owner, base, words, why, commands: owner.commands(kind, base, closing) },
+          ...(port !== undefined && { closes: { family: packet.family, port } }),
+        },
+      ];
     }
     return [];
   });
@@ -216,12 +224,14 @@ export function closedProblems(findings: readonly Finding[]): Problem[] {
       const words = [...new Set(own.filter((one) => one.why === why).map((one) => one.words))];
       return `${why} ${words.join(', nor ')}`;
     });
+    const closes = own.flatMap((one) => one.closes ?? []);
     const chains = `, ${bases.length === 1 ? 'chain' : 'chains'} ${bases.join(' and ')}`;
     return [
       {
         what: `${name}${owner.showsChains ? chains : ''}`,
         why: reasons.join('; '),
         fix: owner.run([...new Set(own.flatMap(({ commands }) => commands))]),
+        ...(closes.length > 0 && { closes }),
       },
     ];
   });

@@ -17,6 +17,7 @@ const pathTo = (n: number): Path => {
       address: IpAddress.parse(address),
       underlay: IpAddress.parse(publicIp),
     },
+    tunnelPorts: [8472],
     neighbour: publicIp,
   };
 };
