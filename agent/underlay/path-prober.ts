@@ -38,6 +38,8 @@ export interface PathProberOptions {
 }
 
 const TURN_MS = 1000;
+/** A path that is well is asked in every second turn: that is found out in time, and idle nodes cost little. */
+const REST_MS = 1.5 * TURN_MS;
 /** By which a timer may be early: the packets of a turn are those of a whole second. */
 const EARLY_MS = 2;
 /** Longer than any usable underlay needs, and less than a turn. */
@@ -59,6 +61,8 @@ export class PathProber {
   /** When each tag was heard last. */
   readonly #heard = new Map<string, number>();
   readonly #schedule = new ProbeSchedule();
+  /** This node's own, by family and network. */
+  readonly #tags = new Map<string, string>();
   readonly #running = new Set<Promise<void>>();
   #open: readonly OpenPath[] = [];
   #isSearching = false;
@@ -127,7 +131,9 @@ export class PathProber {
       const { key, neighbour } = path;
       const inQuestion = !isGreeting && !isDown(path) && isInQuestion(health);
       const packets = questions.length + (questions.length > 1 ? packetsToInspect(path) : 0);
-      return { key, neighbour, path, questions, packets, isInQuestion: inQuestion };
+      const isWell = health.state === 'ok' && health.misses === 0;
+      const restMs = isWell && !isGreeting ? REST_MS : 0;
+      return { key, neighbour, path, questions, packets, isInQuestion: inQuestion, restMs };
     });
     const searches = this.#open.some((path) => this.healthOf(path).search !== undefined);
     const budget = this.#left - (searches ? LEFT_TO_SEARCH : 0);
@@ -184,14 +190,14 @@ export class PathProber {
     now: number,
     chosen: readonly { path: OpenPath; questions: readonly Question[] }[],
   ): Promise<void> {
-    const { kernel, node, isDown, onAnswer, onNews } = this.options;
+    const { kernel, isDown, onAnswer, onNews } = this.options;
     const packets = chosen.flatMap(({ path, questions }) =>
       questions.map((question) => ({ path, question, ...this.#packet(path, question) })),
     );
-    const tagged = packets.map(({ path: { network, family }, question, ip, size }) => ({
+    const tagged = packets.map(({ path, question, ip, size }) => ({
       ...{ ip, size },
       // What arrives on the underlay says nothing of the tunnel.
-      ...(isThroughTunnel(question) && { tag: tagOf(node, network, family) }),
+      ...(isThroughTunnel(question) && { tag: this.#tagFor(path) }),
     }));
     const rtts = tagged.length === 0 ? [] : await kernel.ping(tagged, TIMEOUT_MS);
     let isNews = false;
@@ -249,17 +255,17 @@ export class PathProber {
 
   /** Looks for the largest packets that pass, one path after the other, with what is left of the packets. */
   async #search(): Promise<void> {
-    const { kernel, node, onNews } = this.options;
+    const { kernel, onNews } = this.options;
     if (this.#isSearching) return;
     this.#isSearching = true;
     try {
       for (;;) {
         const path = this.#open.find((one) => this.healthOf(one).search !== undefined);
         if (path === undefined || this.#left <= 0 || this.#stopped) return;
-        const { key, network, family, probe } = path;
+        const { key, probe } = path;
         const sizes = this.#sizesFor(this.healthOf(path)).slice(0, this.#left);
         this.#spend(sizes.length);
-        const tag = tagOf(node, network, family);
+        const tag = this.#tagFor(path);
         const ip = probe.address.toString();
         const rtts = await kernel.ping(
           sizes.map((size) => ({ ip, size, tag })),
@@ -273,6 +279,13 @@ export class PathProber {
     } finally {
       this.#isSearching = false;
     }
+  }
+
+  #tagFor({ network, family }: Path): string {
+    const of = `${family} ${network}`;
+    const tag = this.#tags.get(of) ?? tagOf(this.options.node, network, family);
+    this.#tags.set(of, tag);
+    return tag;
   }
 
   /** Often it is the size that another path has. */

@@ -224,7 +224,7 @@ export class Peers {
       key: `route ${route}`,
       problem: {
         what: `the route ${route} of this host`,
-        why: 'it takes packets to containers of other nodes',
+        why: `packets to containers of other nodes follow ${route}, and not the tunnel`,
         fix: 'Remove the route, or create the network again with another subnet.',
       },
       explains: (path) => isOpen(path) && over(path) === route,

@@ -18,6 +18,8 @@ export interface Waiting {
   packets: number;
   /** It was missed, and why is not known yet. */
   isInQuestion: boolean;
+  /** Milliseconds for which it is not asked again. */
+  restMs: number;
 }
 
 export class ProbeSchedule {
@@ -58,7 +60,8 @@ export class ProbeSchedule {
     const byAge = paths.toSorted((a, b) => this.#since(a) - this.#since(b));
     const keep = byAge.some(({ isInQuestion }) => !isInQuestion) ? LEFT_TO_OTHERS : 0;
     for (const path of byAge) if (path.isInQuestion && !take(path, keep)) break;
-    for (const path of byAge) if (!path.isInQuestion && !take(path, 0)) break;
+    const isRested = (path: W): boolean => now - this.#since(path) >= path.restMs;
+    for (const path of byAge) if (!path.isInQuestion && isRested(path) && !take(path, 0)) break;
     return chosen;
   }
 

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { PACKETS, ProbeSchedule, type Waiting } from '../../../agent/underlay/probe-schedule.js';
 
 const path = (i: number, fields: Partial<Waiting> = {}): Waiting => ({
-  ...{ key: `p${i}`, neighbour: `n${i}`, packets: 1, isInQuestion: false },
+  ...{ key: `p${i}`, neighbour: `n${i}`, packets: 1, isInQuestion: false, restMs: 0 },
   ...fields,
 });
 const paths = (count: number, fields: Partial<Waiting> = {}): Waiting[] =>
@@ -30,6 +30,7 @@ test('law: at most so many packets a turn, and so many neighbours within a minut
     neighbour: fc.nat(300).map((n) => `n${n}`),
     packets: fc.constantFrom(1, 4),
     isInQuestion: fc.boolean(),
+    restMs: fc.constantFrom(0, 1500),
   });
   fc.assert(
     fc.property(
@@ -82,4 +83,13 @@ test('paths in question come first, and leave some packets to the others', (t) =
   const chosen = schedule.pick(0, [...calm, ...inQuestion], PACKETS, anywhere);
   t.is(chosen.filter(({ isInQuestion }) => isInQuestion).length, 3);
   t.is(chosen.filter(({ isInQuestion }) => !isInQuestion).length, 4);
+});
+
+test('a path that rests is asked in every second turn, and others meanwhile', (t) => {
+  const all = turns(6, [path(0, { neighbour: 'n', restMs: 1500 }), path(1, { neighbour: 'n' })]);
+  t.deepEqual(
+    all.map((keys) => keys.includes('p0')),
+    [true, false, true, false, true, false],
+  );
+  t.true(all.every((keys) => keys.includes('p1')));
 });
