@@ -36,6 +36,11 @@ export class NeighbourCauses {
 
   constructor(private readonly options: NeighbourCausesOptions) {}
 
+  /** Whether nothing was asked that still counts. */
+  get isIdle(): boolean {
+    return this.#found.size === 0;
+  }
+
   /** Questions that `inspect` would ask now. */
   packetsFor(path: OpenPath, now = performance.now()): number {
     return this.#asked(path).filter((ip) => this.#isDue(ip, now)).length;

@@ -10,6 +10,11 @@ export class PathEvents {
 
   constructor(private readonly tell: PathHappening) {}
 
+  /** Whether a path is told to be broken. */
+  get isOpen(): boolean {
+    return this.#broken.size > 0;
+  }
+
   /**
    * @param problems of paths; those of a cause that is told by itself are left out
    * @param statesByNode of all paths; a node without is no peer any more

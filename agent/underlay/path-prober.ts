@@ -100,6 +100,12 @@ export class PathProber {
     return this.#tables;
   }
 
+  /** Whether no path is missed. */
+  get isWell(): boolean {
+    for (const { misses } of this.#health.values()) if (misses > 0) return false;
+    return true;
+  }
+
   healthOf({ key }: Path): Health {
     return this.#health.get(key) ?? UNPROBED;
   }

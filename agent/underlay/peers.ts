@@ -57,6 +57,9 @@ export class Peers {
   readonly #events: PathEvents;
   /** The paths, and what they were found from. */
   #found: { of: readonly unknown[]; paths: readonly Path[] } | undefined;
+  /** Of these paths there was nothing to tell. */
+  #quiet: readonly Path[] | undefined;
+  #tables: readonly NeighbourTable[] | undefined;
 
   constructor(private readonly options: PeersOptions) {
     const { kernel, node, metrics, underlay, log, onPath } = options;
@@ -161,6 +164,9 @@ export class Peers {
     const { memberships, problems, node, store, metrics } = this.options;
     if (!store.state.connected) void this.#causes.inspectOwn();
     const paths = this.#paths();
+    this.#reportTables();
+    // An idle node has nothing new to tell, each second.
+    if (paths === this.#quiet && this.#isQuiet()) return;
     const faults = paths.flatMap((path) => this.#faultOf(path));
     const found = problemsOf(node, faults, this.#allCauses(paths, faults));
     problems.replace(UNDERLAY, OUTAGE.kind, found);
@@ -174,7 +180,14 @@ export class Peers {
         { network: network.name },
         Math.max(0, (store.view.leases.get(network.name)?.size ?? 0) - 1),
       );
-    this.#reportTables();
+    this.#quiet = found.size === 0 && !this.#events.isOpen ? paths : undefined;
+  }
+
+  #isQuiet(): boolean {
+    const { store, underlay } = this.options;
+    return (
+      store.state.connected && underlay.outage === undefined && this.#prober.isWell && this.#causes.isIdle
+    );
   }
 
   #statesByNode(paths: readonly Path[]): Map<string, PathState[]> {
@@ -232,8 +245,11 @@ export class Peers {
   }
 
   #reportTables(): void {
+    const { tables } = this.#prober;
+    if (tables === this.#tables) return;
+    this.#tables = tables;
     const found = new Map<string, Problem>();
-    for (const table of this.#prober.tables)
+    for (const table of tables)
       if (table.entries >= (table.most * 3) / 4) found.set(String(table.family), fullness(table));
     this.options.problems.replace(UNDERLAY, 'neighbour-table', found);
   }
