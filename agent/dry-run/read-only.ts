@@ -60,6 +60,7 @@ const readOnlyNamespace = (namespace: KernelNamespace): KernelNamespace => ({
   announce: () => undefined,
   listeners: () => namespace.listeners(),
   ask: () => Promise.resolve(false),
+  trace: (filter) => namespace.trace(filter),
   close: () => namespace.close(),
 });
 

@@ -28,3 +28,12 @@ export { PumpProcesses } from './pump/processes.js';
 export { checkPrivileges } from './privileges.js';
 export { enlargeReceiveBuffer } from './socket-buffer.js';
 export { peerUid } from './peer-credentials.js';
+export type { TraceFilter, TracePacket, TraceProtocol } from './tracing/probe.js';
+export type { RuleDrop } from './tracing/rule-trace.js';
+export type {
+  NamespaceTrace,
+  TraceLink,
+  TraceNeighbour,
+  TraceRoute,
+  TraceSighting,
+} from './tracing/types.js';

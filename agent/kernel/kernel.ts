@@ -10,6 +10,8 @@ import type { Step } from '../../core/plan.js';
 import type { Problem } from '../../core/problem.js';
 import type { Sandbox } from '../../core/records.js';
 import type { PumpCounters } from './pump/counters.js';
+import type { TraceFilter } from './tracing/probe.js';
+import type { NamespaceTrace } from './tracing/types.js';
 
 /** A step that the kernel refused. */
 export interface StepFailure {
@@ -28,7 +30,6 @@ export interface Announcement {
   ip: string;
 }
 
-/** One network namespace. */
 /** A socket that takes connections, or datagrams of anyone. */
 export interface Listener {
   protocol: 'tcp' | 'udp';
@@ -38,6 +39,7 @@ export interface Listener {
   reach: 'any' | 'address' | 'loopback';
 }
 
+/** One network namespace. */
 export interface KernelNamespace {
   readonly role: NamespaceRole;
   /**
@@ -62,6 +64,8 @@ export interface KernelNamespace {
   listeners(): Listener[];
   /** Whether a UDP question from here is answered within a second, by whatever message. */
   ask(ip: string, port: number, question: Buffer): Promise<boolean>;
+  /** Sees the packets of a trace from now on, until it is closed, which must be before the namespace is. @throws SystemError */
+  trace(filter: TraceFilter): Promise<NamespaceTrace>;
   /** Closes the sockets; an open namespace outlives its container. */
   close(): void;
 }

@@ -7,6 +7,9 @@ import koffi from 'koffi';
 
 const libc = koffi.load('libc.so.6');
 
+/** include/uapi/linux/filter.h: the number of instructions, and where they are. */
+const sockFprog = koffi.struct({ length: 'uint16_t', filter: 'uint8_t *' });
+
 const c = {
   socket: libc.func('int socket(int domain, int type, int protocol)'),
   bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
@@ -16,8 +19,12 @@ const c = {
     'int64_t sendto(int fd, const uint8_t *buffer, size_t length, int flags, const uint8_t *address, uint32_t size)',
   ),
   recv: libc.func('int64_t recv(int fd, _Out_ uint8_t *buffer, size_t length, int flags)'),
+  recvfrom: libc.func(
+    'int64_t recvfrom(int fd, _Out_ uint8_t *buffer, size_t length, int flags, _Out_ uint8_t *address, _Inout_ uint32_t *size)',
+  ),
   close: libc.func('int close(int fd)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)'),
+  attachFilter: libc.func('setsockopt', 'int', ['int', 'int', 'int', koffi.pointer(sockFprog), 'uint32_t']),
   getsockopt: libc.func(
     'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
   ),
@@ -75,8 +82,8 @@ const CLONE_NEWNET = 0x40000000;
 export const openSocket = (domain: number, protocol: number): number =>
   checked('socket', c.socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol) as number);
 
-export const openSocketOf = (domain: number, type: number): number =>
-  checked('socket', c.socket(domain, type | SOCK_CLOEXEC, 0) as number);
+export const openSocketOf = (domain: number, type: number, protocol = 0): number =>
+  checked('socket', c.socket(domain, type | SOCK_CLOEXEC, protocol) as number);
 
 export const bindSocket = (fd: number, address: Buffer): number =>
   checked('bind', c.bind(fd, address, address.length) as number);
@@ -117,6 +124,22 @@ export function receiveFrom(fd: number, buffer: Buffer): number | undefined {
   throw new SystemError('recv', errno);
 }
 
+/** The same, with the address that came with the message, a struct sockaddr, written to `address`. */
+export function receiveWithAddress(fd: number, buffer: Buffer, address: Buffer): number | undefined {
+  const length = Number(c.recvfrom(fd, buffer, buffer.length, MSG_DONTWAIT, address, [address.length]));
+  if (length >= 0) return length;
+  const errno = errnoName(koffi.errno());
+  if (errno === 'EAGAIN') return undefined;
+  throw new SystemError('recvfrom', errno);
+}
+
+/** Only what a program of classic BPF passes is received. @param program instructions of 8 bytes */
+export function attachFilter(fd: number, program: Buffer): void {
+  const value = { length: program.length / 8, filter: program };
+  const size = koffi.sizeof(sockFprog);
+  checked('setsockopt', c.attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, value, size) as number);
+}
+
 export function closeFd(fd: number): void {
   c.close(fd);
 }
@@ -140,6 +163,7 @@ export function getSocketOption(fd: number, name: number, size: 4 | 8): bigint {
   return size === 8 ? value.readBigUInt64LE() : BigInt(value.readUInt32LE());
 }
 
+const SO_ATTACH_FILTER = 26;
 const SO_PEERCRED = 17;
 
 /** The process and user that listen at the other end of a unix socket, a struct ucred (unix(7)). */

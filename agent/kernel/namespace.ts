@@ -29,6 +29,9 @@ import {
   type PrivateKeys,
 } from './objects/index.js';
 import { NO_PUMPS, type Pumps } from './pump/processes.js';
+import { LinuxNamespaceTrace } from './tracing/namespace-trace.js';
+import type { TraceFilter } from './tracing/probe.js';
+import type { NamespaceTrace } from './tracing/types.js';
 import { actualOf, readAddresses, readLinks, readView } from './observe.js';
 
 export class LinuxNamespace implements KernelNamespace {
@@ -112,6 +115,10 @@ export class LinuxNamespace implements KernelNamespace {
 
   async ask(ip: string, port: number, question: Buffer): Promise<boolean> {
     return await this.#inside(() => askByUdp(ip, port, question));
+  }
+
+  trace(filter: TraceFilter): Promise<NamespaceTrace> {
+    return LinuxNamespaceTrace.open(this, filter, (work) => this.#inside(work));
   }
 
   close(): void {

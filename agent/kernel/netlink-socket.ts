@@ -168,12 +168,18 @@ export class NetlinkSocket {
 
   /** One object, or undefined where it does not exist. */
   get(request: Request): Message | undefined {
+    const answer = this.ask(request);
+    return answer !== undefined && 'body' in answer ? answer : undefined;
+  }
+
+  /** One object, or why there is none. */
+  ask(request: Request): Message | KernelError | undefined {
     const sequence = ++this.#sequence;
     sendOn(this.#fd, encodeRequest(request, sequence));
     for (const incoming of this.#read()) {
       if (incoming.sequence !== sequence) continue;
       if (incoming.kind === 'message') return incoming;
-      if (incoming.kind === 'error' && incoming.errno !== 0) return undefined;
+      if (incoming.kind === 'error' && incoming.errno !== 0) return errorOf(incoming);
     }
     return undefined;
   }

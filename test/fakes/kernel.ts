@@ -96,6 +96,10 @@ class Handle implements KernelNamespace {
     return this.space.listeners;
   }
 
+  trace(): Promise<never> {
+    throw new Error('the fake kernel has no packets');
+  }
+
   ask(ip: string, port: number): Promise<boolean> {
     this.#check();
     return Promise.resolve(this.space.answers(ip, port));

@@ -12,12 +12,15 @@ export { itemCodecOf, itemCodecs, itemEvents } from './items.js';
 export { deleteLink, dumpLinks, getLink, getLinkAt, setMaster } from './link-messages.js';
 export { changeLink, createLink, decodeLink, decodeLinkName, makeLink, withVlans } from './links.js';
 export {
+  dumpFdb,
   dumpNeighbours,
   forgetNeighbour,
   NDA,
   ndmsg,
   neighbourRequest,
   neighboursFor,
+  NUD_KNOWN,
+  NUD_NOARP,
   NUD_PERMANENT,
   NUD_REACHABLE,
   unresolvedNeighbour,
@@ -26,6 +29,7 @@ export { isPortOfWefts, portObject } from './port.js';
 export { readWireguard } from './wireguard.js';
 export type { DecodedAddress, DecodedRoute, KernelLink, LinkLookup, View } from './readings.js';
 export {
+  decodeAnswer,
   decodeAnyRoute,
   decodeLookUp,
   decodeNextHop,
@@ -33,6 +37,7 @@ export {
   dumpRoutes,
   isOfMain,
   isOwnRoute,
+  lookUpForward,
   lookUpRoute,
   MAIN_TABLE,
   routeMatters,

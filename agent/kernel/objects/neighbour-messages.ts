@@ -13,7 +13,7 @@ const NUD_INCOMPLETE = 0x01;
 export const NUD_REACHABLE = 0x02;
 const NUD_STALE = 0x04;
 /** Reachable, stale, or being asked about: there is a link address that was good. */
-const NUD_KNOWN = NUD_REACHABLE | NUD_STALE | 0x08 | 0x10;
+export const NUD_KNOWN = NUD_REACHABLE | NUD_STALE | 0x08 | 0x10;
 export const NTF = { SELF: 0x02, MASTER: 0x04, PROXY: 0x08, STICKY: 0x40, ROUTER: 0x80 } as const;
 
 export const familyOf = (ip: string): number => (ip.includes(':') ? AF_INET6 : AF_INET);

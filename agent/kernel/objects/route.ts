@@ -17,7 +17,17 @@ import {
 import type { ItemCodec } from './codec.js';
 import type { AnyRoute, DecodedRoute, LinkLookup } from './readings.js';
 
-const RTA = { DST: 1, OIF: 4, GATEWAY: 5, PRIORITY: 6, PREFSRC: 7, METRICS: 8, TABLE: 15 } as const;
+const RTA = {
+  DST: 1,
+  SRC: 2,
+  IIF: 3,
+  OIF: 4,
+  GATEWAY: 5,
+  PRIORITY: 6,
+  PREFSRC: 7,
+  METRICS: 8,
+  TABLE: 15,
+} as const;
 const RTAX_MTU = 2;
 /** RT_TABLE_MAIN */
 export const MAIN_TABLE = 254;
@@ -48,6 +58,40 @@ export const lookUpRoute = (ip: string, family: Family): Request => ({
     ipAttr(RTA.DST, ip),
   ]),
 });
+
+/** The route of a packet that a link receives from another address. @param iif index of the link */
+export const lookUpForward = (ip: string, from: string, iif: number, family: Family): Request => ({
+  type: RTM.GETROUTE,
+  flags: 0,
+  body: Buffer.concat([
+    fixed([1, family === 6 ? AF_INET6 : AF_INET], [1, addressBits(family)], [1, addressBits(family)], [1, 0]),
+    fixed([4, 0], [4, 0]),
+    ipAttr(RTA.DST, ip),
+    ipAttr(RTA.SRC, from),
+    u32Attr(RTA.IIF, iif),
+  ]),
+});
+
+/** The answer to either. `nowhere`: a route that drops packets (IPv6 answers with it, IPv4 with an error). */
+export function decodeAnswer(body: Buffer): {
+  index: number;
+  via: string | undefined;
+  source: string | undefined;
+  isLocal: boolean;
+  nowhere: boolean;
+} {
+  const attrs = decodeAttrs(body, 12);
+  const ip = (type: number): string | undefined => {
+    const bytes = attrs.get(type);
+    return bytes && readIp(bytes);
+  };
+  const type = body.readUInt8(7);
+  return {
+    index: attrs.get(RTA.OIF)?.readUInt32LE() ?? 0,
+    ...{ via: ip(RTA.GATEWAY), source: ip(RTA.PREFSRC) },
+    ...{ isLocal: type === RTN_LOCAL, nowhere: RTN_NOWHERE.includes(type) },
+  };
+}
 
 /** The source address and the link of the answer to `lookUpRoute`. */
 export function decodeLookUp(body: Buffer): { ip: string; index: number } | undefined {
