@@ -4,8 +4,10 @@ import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { aborted, deadlineExceeded, parseErrorCode, unavailable, WeftError } from '../core/errors.js';
 import { toServiceError } from '../daemon/grpc.js';
 import type { AgentMessage, ControllerMessage, Reply, Request } from '../proto/gen/weft/v1/session.js';
-import type { Endpoint } from '../proto/gen/weft/v1/types.js';
 import type { Clock } from './clock.js';
+
+/** What an agent answers a request with. */
+export type SessionAnswer = Exclude<NonNullable<Reply['reply']>, { $case: 'failure' }>;
 
 export type Stream = ServerDuplexStream<AgentMessage, ControllerMessage>;
 
@@ -25,7 +27,7 @@ export class AgentSession {
   saidGoodbye = false;
   readonly #pending = new Map<
     number,
-    { resolve: (endpoint: Endpoint) => void; reject: (error: Error) => void }
+    { resolve: (answer: SessionAnswer) => void; reject: (error: Error) => void }
   >();
   #nextId = 1;
   #over = false;
@@ -66,14 +68,14 @@ export class AgentSession {
     });
   }
 
-  request(request: NonNullable<Request['request']>, signal: AbortSignal): Promise<Endpoint> {
+  request(request: NonNullable<Request['request']>, signal: AbortSignal): Promise<SessionAnswer> {
     if (this.#pending.size >= MOST_PENDING) {
       return Promise.reject(
         unavailable(`node ${this.node}: ${MOST_PENDING} requests wait for its agent`, 'Try again later.'),
       );
     }
     const id = this.#nextId++;
-    return new Promise<Endpoint>((resolve, reject) => {
+    return new Promise<SessionAnswer>((resolve, reject) => {
       const settle = (): void => {
         cancelDeadline();
         signal.removeEventListener('abort', giveUp);
@@ -93,9 +95,9 @@ export class AgentSession {
         );
       });
       this.#pending.set(id, {
-        resolve: (endpoint) => {
+        resolve: (answer) => {
           settle();
-          resolve(endpoint);
+          resolve(answer);
         },
         reject: fail,
       });
@@ -109,7 +111,7 @@ export class AgentSession {
     // Unknown id: the answer came after the deadline.
     const waiting = this.#pending.get(id);
     if (waiting === undefined) return;
-    if (reply?.$case === 'endpoint') return waiting.resolve(reply.value);
+    if (reply !== undefined && reply.$case !== 'failure') return waiting.resolve(reply);
     const { code, message, next } = reply?.value ?? {
       code: 'INTERNAL',
       message: `node ${this.node}: an empty reply`,

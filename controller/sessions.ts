@@ -24,8 +24,9 @@ import {
   type Report,
   type Request,
 } from '../proto/gen/weft/v1/session.js';
+import type { Probe, ProbeReply } from '../proto/gen/weft/v1/trace.js';
 import { Status, type Endpoint } from '../proto/gen/weft/v1/types.js';
-import { AgentSession, refuse, type Stream } from './agent-session.js';
+import { AgentSession, refuse, type SessionAnswer, type Stream } from './agent-session.js';
 import type { Clock } from './clock.js';
 import type { ClusterEvents } from './cluster-events.js';
 import type { NodeReport, ReportSource, SessionEnding } from './registry.js';
@@ -177,9 +178,26 @@ export class Sessions implements ReportSource {
    */
   async request(
     node: string,
-    request: NonNullable<Request['request']>,
+    request: Exclude<NonNullable<Request['request']>, { $case: 'probe' }>,
     signal: AbortSignal,
   ): Promise<Endpoint> {
+    const answer = await this.#ask(node, request, signal);
+    if (answer.$case === 'endpoint') return answer.value;
+    throw unexpected(node);
+  }
+
+  /** A node's part in a trace. @throws WeftError as `request` */
+  async probe(node: string, probe: Probe, signal: AbortSignal): Promise<ProbeReply> {
+    const answer = await this.#ask(node, { $case: 'probe', value: probe }, signal);
+    if (answer.$case === 'probe') return answer.value;
+    throw unexpected(node);
+  }
+
+  async #ask(
+    node: string,
+    request: NonNullable<Request['request']>,
+    signal: AbortSignal,
+  ): Promise<SessionAnswer> {
     const session = this.#sessions.get(node);
     if (session === undefined) {
       throw unavailable(
@@ -294,6 +312,9 @@ export class Sessions implements ReportSource {
     this.#onReport(session.node);
   }
 }
+
+const unexpected = (node: string): WeftError =>
+  new WeftError('INTERNAL', `node ${node}: the answer of its agent is of another kind`);
 
 const inUse = ({ node, instance, peer }: AgentSession): WeftError =>
   aborted(

@@ -3,6 +3,7 @@
 // The command line and the services use the same checks; the command line finds a wrong word before it contacts the agent.
 import { invalidArgument } from './errors.js';
 import { isLinkName, MAX_LINK_NAME } from './objects/index.js';
+import { runTarget } from './run.js';
 
 /** A parsed TARGET, not yet resolved. */
 export interface TargetWords {
@@ -34,6 +35,23 @@ export function parseTarget(text: string): TargetWords {
         'Write netns:/PATH, pid:N, docker:NAME, run:NAME or a plain name.',
       );
   }
+}
+
+/** Where `ip netns add` puts namespaces (ip-netns(8)). */
+export const NETNS_DIRECTORY = '/run/netns';
+
+// /var/run is a link to /run on every host of weft, and both are in use.
+export const normalNetns = (path: string): string => path.replace(/^\/var\/run\//, '/run/');
+
+/**
+ * The canonical texts of a target, without checking that it exists: to find the records of one that is absent. A bare word has
+ * several.
+ * @throws WeftError INVALID_ARGUMENT
+ */
+export function canonicalForms(text: string): string[] {
+  const { kind, rest } = parseTarget(text);
+  if (kind === 'word') return [`docker:${rest}`, `netns:${NETNS_DIRECTORY}/${rest}`, runTarget(rest)];
+  return [`${kind}:${kind === 'netns' ? normalNetns(rest) : rest}`];
 }
 
 /** @throws WeftError INVALID_ARGUMENT */

@@ -16,10 +16,22 @@ const MOST_BYTES = 10 * 1024 * 1024;
 const KEPT = 5;
 
 /** Methods that change nothing, by how their names begin. */
-const READS = /\/(?:Get|List|Watch|Lookup|Connect|Settle)/;
+const READS = /\/(?:Get|List|Watch|Lookup|Find|Connect|Settle)/;
 
 /** The words of a request that name its object. */
-const NAMING = ['name', 'node', 'network', 'target', 'endpoint', 'id', 'role', 'a', 'b'] as const;
+const NAMING = [
+  'name',
+  'node',
+  'network',
+  'target',
+  'endpoint',
+  'id',
+  'role',
+  'a',
+  'b',
+  'from',
+  'to',
+] as const;
 
 export type Actor =
   { readonly uid: number } | { readonly role: string; readonly node?: string; readonly serial?: string };

@@ -1,24 +1,27 @@
 // Requests that a controller forwards.
-import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
+import type { Tracer } from '../trace/index.js';
 import type { AgentApi } from './server.js';
-import type { SessionRequest } from './session.js';
+import type { SessionReply, SessionRequest } from './session.js';
 
 type Forwarded = Pick<AgentApi, 'attach' | 'detach' | 'updateEndpoint' | 'inspectEndpoint'>;
 
 /** @throws WeftError */
-export function handleRequest(
+export async function handleRequest(
   request: SessionRequest,
   api: Forwarded,
+  tracer: Pick<Tracer, 'handle'>,
   signal: AbortSignal,
-): Promise<Endpoint> {
+): Promise<SessionReply> {
   switch (request.$case) {
     case 'attach':
-      return api.attach(request.value, signal);
+      return { $case: 'endpoint', value: await api.attach(request.value, signal) };
     case 'detach':
-      return api.detach(request.value, signal);
+      return { $case: 'endpoint', value: await api.detach(request.value, signal) };
     case 'update':
-      return api.updateEndpoint(request.value);
+      return { $case: 'endpoint', value: await api.updateEndpoint(request.value) };
     case 'inspect':
-      return api.inspectEndpoint(request.value);
+      return { $case: 'endpoint', value: await api.inspectEndpoint(request.value) };
+    case 'probe':
+      return { $case: 'probe', value: await tracer.handle(request.value) };
   }
 }

@@ -97,6 +97,9 @@ export function agentApi(options: AgentApiOptions): AgentApi {
       attachmentMessage(await attachments.attach(parsePipeworkAttach(message), signal)),
     pipeworkDetach: async (message, signal) =>
       attachmentMessage(await attachments.detach(parsePipeworkDetach(message), signal)),
+    findContainer: async ({ target }) => ({
+      endpoints: (await attacher.endpointsOf(target)).map(({ id }) => id),
+    }),
     status,
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
     ...portApi(options),

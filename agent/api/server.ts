@@ -18,6 +18,8 @@ import {
   StatusServiceService,
   AttachRequest,
   DetachRequest,
+  type FindContainerRequest,
+  type FindContainerResponse,
   type InspectEndpointRequest,
   type PipeworkDetachRequest,
   type PipeworkRequest,
@@ -47,6 +49,7 @@ export interface AgentApi {
   inspectEndpoint(request: InspectEndpointRequest): Promise<Endpoint>;
   pipework(request: PipeworkRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
   pipeworkDetach(request: PipeworkDetachRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
+  findContainer(request: FindContainerRequest): Promise<FindContainerResponse>;
   status(): Promise<Status>;
   readonly names: NameApi;
   publishPorts(request: PublishPortsRequest, signal: AbortSignal): Promise<PublishPortsResponse>;
@@ -149,6 +152,7 @@ export async function openSocket(
 function addServices(server: Server, api: AgentApi): void {
   server.addService(AgentServiceService, {
     attach: unary((request: AttachRequest, { signal }) => api.attach(request, signal)),
+    findContainer: unary((request: FindContainerRequest) => api.findContainer(request)),
     publishPorts: unary((request: PublishPortsRequest, { signal }) => api.publishPorts(request, signal)),
     unpublishPorts: unary((request: UnpublishPortsRequest, { signal }) =>
       api.unpublishPorts(request, signal),

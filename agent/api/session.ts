@@ -22,12 +22,13 @@ import {
   type Request,
 } from '../../proto/gen/weft/v1/session.js';
 import type { Event } from '../../proto/gen/weft/v1/events.js';
-import type { Endpoint, Status } from '../../proto/gen/weft/v1/types.js';
+import type { Status } from '../../proto/gen/weft/v1/types.js';
 import { EventFeed } from './event-feed.js';
 import { reportOf } from './report.js';
 
 /** A request that a controller forwards: attach or detach. */
 export type SessionRequest = NonNullable<Request['request']>;
+export type SessionReply = NonNullable<Reply['reply']>;
 
 export interface SessionState {
   /** "none" where no controller is set. */
@@ -51,7 +52,7 @@ export interface SessionOptions {
   tls?: Tls | undefined;
   hello: { node: string; instance: string; version: string };
   status: () => Status;
-  handle: (request: SessionRequest) => Promise<Endpoint>;
+  handle: (request: SessionRequest) => Promise<SessionReply>;
   /** What the controller is told; absent: nothing. */
   events?: Pick<EventLog, 'after' | 'subscribe'>;
   /** The controller's clock, milliseconds since 1970, as it was at some moment of the last `withinMs` milliseconds. */
@@ -286,7 +287,7 @@ class Conversation {
           'Run the same version of weft on both sides.',
         );
       }
-      return { $case: 'endpoint', value: await this.#options.handle(request) };
+      return await this.#options.handle(request);
     } catch (error) {
       const { code, message, next } =
         error instanceof WeftError

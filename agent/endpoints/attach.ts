@@ -219,6 +219,21 @@ export class Attacher {
     });
   }
 
+  /** Of all networks; none where it is no container of this node. @throws WeftError INVALID_ARGUMENT */
+  async endpointsOf(text: string): Promise<Endpoint[]> {
+    const forms = canonicalForms(text);
+    const all = this.options.endpoints.list();
+    const byName = all.filter(({ target }) => forms.includes(target));
+    if (byName.length > 0) return byName;
+    try {
+      const { path } = await resolveTarget(text, this.options.docker, this.options.runs);
+      const sandbox = this.options.kernel.identify(path);
+      return sandbox === undefined ? [] : all.filter((one) => sameSandbox(one.sandbox, sandbox));
+    } catch {
+      return [];
+    }
+  }
+
   /** By target, or by namespace: a container is found under each of its names, and after it has ended. */
   async #attached(network: string, text: string): Promise<Endpoint> {
     const forms = canonicalForms(text);

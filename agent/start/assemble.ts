@@ -28,6 +28,7 @@ import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { type Look, type Observers, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { containerNetworks, Containers, ContainerState } from '../runtime/index.js';
+import { Tracer, TracePeers } from '../trace/index.js';
 import { duplicateAddresses, measurePeers, Peers } from '../underlay/index.js';
 import { happenings, type Happenings } from './happenings.js';
 import { Hook } from './hook.js';
@@ -55,6 +56,7 @@ export interface Parts {
   overlaps: RouteOverlaps;
   told: Happenings;
   peers: Peers;
+  tracer: Tracer;
   duplicateAddresses: Look;
   pluginNetworks: PluginNetworks;
   pluginAddresses: PluginAddresses;
@@ -166,6 +168,9 @@ export function assemble(opened: Opened): Parts {
     docker: settings.docker,
     runs: runTarget.call,
   });
+  const tracePeers = new TracePeers(() => memberships.list(), store.view);
+  const tracer = new Tracer({ node, kernel, endpoints, peers: tracePeers });
+  shutdown.add('traces', () => tracer.close());
   shutdown.add('names', () => dns.stop());
   // The object itself: a function for each method could leave a parameter out, and would compile.
   memberships.listen(endpoints);
@@ -234,7 +239,7 @@ export function assemble(opened: Opened): Parts {
       endpointPorts,
     },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
-    ...{ overlaps, control, duplicateAddresses: duplicates, told },
+    ...{ overlaps, control, duplicateAddresses: duplicates, told, tracer },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
 }

@@ -77,7 +77,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
       const key = { scope: NODE, kind: 'clock' } as const;
       opened.problems.put(key, clockProblem(Date.now(), controller, withinMs, session.state().address));
     },
-    handle: (request) => handleRequest(request, api, shutdown.signal),
+    handle: (request) => handleRequest(request, api, parts.tracer, shutdown.signal),
     log,
   });
   opened.session.connect(() => session.state());

@@ -3,8 +3,7 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 
 import { notFound, WeftError } from '../../core/errors.js';
-import { runTarget } from '../../core/run.js';
-import { parseTarget } from '../../core/target.js';
+import { NETNS_DIRECTORY, normalNetns, parseTarget } from '../../core/target.js';
 import type { EngineAddress } from '../../daemon/kinds.js';
 import { inspectContainer, requireContainer, type DockerContainer } from './docker.js';
 
@@ -16,9 +15,6 @@ export interface Target {
   /** The name of the namespace or container, as a valid endpoint name. */
   name: string;
 }
-
-/** Where `ip netns add` puts namespaces (ip-netns(8)). */
-const NETNS_DIRECTORY = '/run/netns';
 
 /** Finds a container of `weft run` by name. @throws WeftError FAILED_PRECONDITION where one does not run now */
 export type RunLookup = (name: string) => Target | undefined;
@@ -61,19 +57,6 @@ export async function resolveTarget(
     }
   }
 }
-
-/**
- * The canonical texts of a target, without checking that it exists: to find the records of one that is absent. A bare word has
- * several.
- */
-export function canonicalForms(text: string): string[] {
-  const { kind, rest } = parseTarget(text);
-  if (kind === 'word') return [`docker:${rest}`, `netns:${join(NETNS_DIRECTORY, rest)}`, runTarget(rest)];
-  return [`${kind}:${kind === 'netns' ? normalNetns(rest) : rest}`];
-}
-
-// /var/run is a link to /run on every host of weft, and both are in use.
-const normalNetns = (path: string): string => path.replace(/^\/var\/run\//, '/run/');
 
 function namespaceTarget(path: string): Target {
   const normal = normalNetns(path);

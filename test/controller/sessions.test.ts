@@ -116,7 +116,10 @@ test('attach and detach are forwarded, and the agent’s answer is returned', as
       const target = 'target' in request.value ? request.value.target : '';
       if (target === 'gone') throw failedPrecondition('target: gone has ended', 'Start it.');
       if (target === 'fault') throw new TypeError('x is undefined');
-      return Endpoint.fromPartial({ id: 'aa', name: 'c1', ip: '10.100.5.2/24' });
+      return {
+        $case: 'endpoint',
+        value: Endpoint.fromPartial({ id: 'aa', name: 'c1', ip: '10.100.5.2/24' }),
+      };
     },
   });
   await eventually('the session', () => controller.sessions.has('n1'));

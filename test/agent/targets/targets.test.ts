@@ -6,7 +6,8 @@ import { join } from 'node:path';
 
 import test from 'ava';
 
-import { canonicalForms, resolveTarget } from '../../../agent/targets/targets.js';
+import { resolveTarget } from '../../../agent/targets/targets.js';
+import { canonicalForms } from '../../../core/target.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'weft-docker-'));
 const engine = { socketPath: join(folder, 'docker.sock') };

@@ -250,6 +250,15 @@ export interface OpenPort {
   problem: string;
 }
 
+export interface FindContainerRequest {
+  target: string;
+}
+
+export interface FindContainerResponse {
+  /** Their ids. */
+  endpoints: string[];
+}
+
 function createBaseAttachRequest(): AttachRequest {
   return {
     network: "",
@@ -3099,8 +3108,157 @@ export const OpenPort: MessageFns<OpenPort> = {
   },
 };
 
+function createBaseFindContainerRequest(): FindContainerRequest {
+  return { target: "" };
+}
+
+export const FindContainerRequest: MessageFns<FindContainerRequest> = {
+  encode(message: FindContainerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.target !== "") {
+      writer.uint32(10).string(message.target);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FindContainerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFindContainerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FindContainerRequest {
+    return { target: isSet(object.target) ? globalThis.String(object.target) : "" };
+  },
+
+  toJSON(message: FindContainerRequest): unknown {
+    const obj: any = {};
+    if (message.target !== "") {
+      obj.target = message.target;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<FindContainerRequest>, I>>(base?: I): FindContainerRequest {
+    return FindContainerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FindContainerRequest>, I>>(object: I): FindContainerRequest {
+    const message = createBaseFindContainerRequest();
+    message.target = object.target ?? "";
+    return message;
+  },
+};
+
+function createBaseFindContainerResponse(): FindContainerResponse {
+  return { endpoints: [] };
+}
+
+export const FindContainerResponse: MessageFns<FindContainerResponse> = {
+  encode(message: FindContainerResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.endpoints) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FindContainerResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFindContainerResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoints.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FindContainerResponse {
+    return {
+      endpoints: globalThis.Array.isArray(object?.endpoints)
+        ? object.endpoints.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: FindContainerResponse): unknown {
+    const obj: any = {};
+    if (message.endpoints?.length) {
+      obj.endpoints = message.endpoints;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<FindContainerResponse>, I>>(base?: I): FindContainerResponse {
+    return FindContainerResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FindContainerResponse>, I>>(object: I): FindContainerResponse {
+    const message = createBaseFindContainerResponse();
+    message.endpoints = object.endpoints?.map((e) => e) || [];
+    return message;
+  },
+};
+
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
+  /** The endpoints of the container that a TARGET means on this host; none where it means none. */
+  findContainer: {
+    path: "/weft.v1.AgentService/FindContainer" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: FindContainerRequest): Buffer => Buffer.from(FindContainerRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): FindContainerRequest => FindContainerRequest.decode(value),
+    responseSerialize: (value: FindContainerResponse): Buffer =>
+      Buffer.from(FindContainerResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): FindContainerResponse => FindContainerResponse.decode(value),
+  },
   /**
    * A repeated call returns the existing endpoint. ALREADY_EXISTS if it differs, INVALID_ARGUMENT for a wrong field,
    * NOT_FOUND for an unknown network or container, RESOURCE_EXHAUSTED if no address is free.
@@ -3186,6 +3344,8 @@ export const AgentServiceService = {
 } as const;
 
 export interface AgentServiceServer extends UntypedServiceImplementation {
+  /** The endpoints of the container that a TARGET means on this host; none where it means none. */
+  findContainer: handleUnaryCall<FindContainerRequest, FindContainerResponse>;
   /**
    * A repeated call returns the existing endpoint. ALREADY_EXISTS if it differs, INVALID_ARGUMENT for a wrong field,
    * NOT_FOUND for an unknown network or container, RESOURCE_EXHAUSTED if no address is free.
@@ -3211,6 +3371,22 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
 }
 
 export interface AgentServiceClient extends Client {
+  /** The endpoints of the container that a TARGET means on this host; none where it means none. */
+  findContainer(
+    request: FindContainerRequest,
+    callback: (error: ServiceError | null, response: FindContainerResponse) => void,
+  ): ClientUnaryCall;
+  findContainer(
+    request: FindContainerRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: FindContainerResponse) => void,
+  ): ClientUnaryCall;
+  findContainer(
+    request: FindContainerRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: FindContainerResponse) => void,
+  ): ClientUnaryCall;
   /**
    * A repeated call returns the existing endpoint. ALREADY_EXISTS if it differs, INVALID_ARGUMENT for a wrong field,
    * NOT_FOUND for an unknown network or container, RESOURCE_EXHAUSTED if no address is free.

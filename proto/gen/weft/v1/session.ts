@@ -19,6 +19,7 @@ import {
 } from "@grpc/grpc-js";
 import { AttachRequest, DetachRequest, InspectEndpointRequest, UpdateEndpointRequest } from "./agent.js";
 import { Event } from "./events.js";
+import { Probe, ProbeReply } from "./trace.js";
 import { Endpoint, Status } from "./types.js";
 
 export const protobufPackage = "weft.v1";
@@ -97,13 +98,17 @@ export interface Request {
     | { $case: "detach"; value: DetachRequest }
     | { $case: "update"; value: UpdateEndpointRequest }
     | { $case: "inspect"; value: InspectEndpointRequest }
+    | { $case: "probe"; value: Probe }
     | undefined;
 }
 
 export interface Reply {
   /** Id of the request. */
   id: number;
-  reply: { $case: "endpoint"; value: Endpoint } | { $case: "failure"; value: Failure } | undefined;
+  reply: { $case: "endpoint"; value: Endpoint } | { $case: "failure"; value: Failure } | {
+    $case: "probe";
+    value: ProbeReply;
+  } | undefined;
 }
 
 export interface Failure {
@@ -931,6 +936,9 @@ export const Request: MessageFns<Request> = {
       case "inspect":
         InspectEndpointRequest.encode(message.request.value, writer.uint32(410).fork()).join();
         break;
+      case "probe":
+        Probe.encode(message.request.value, writer.uint32(418).fork()).join();
+        break;
     }
     return writer;
   },
@@ -988,6 +996,14 @@ export const Request: MessageFns<Request> = {
             message.request = { $case: "inspect", value: InspectEndpointRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 52: {
+            if (tag !== 418) {
+              break;
+            }
+
+            message.request = { $case: "probe", value: Probe.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1011,6 +1027,8 @@ export const Request: MessageFns<Request> = {
         ? { $case: "update", value: UpdateEndpointRequest.fromJSON(object.update) }
         : isSet(object.inspect)
         ? { $case: "inspect", value: InspectEndpointRequest.fromJSON(object.inspect) }
+        : isSet(object.probe)
+        ? { $case: "probe", value: Probe.fromJSON(object.probe) }
         : undefined,
     };
   },
@@ -1028,6 +1046,8 @@ export const Request: MessageFns<Request> = {
       obj.update = UpdateEndpointRequest.toJSON(message.request.value);
     } else if (message.request?.$case === "inspect") {
       obj.inspect = InspectEndpointRequest.toJSON(message.request.value);
+    } else if (message.request?.$case === "probe") {
+      obj.probe = Probe.toJSON(message.request.value);
     }
     return obj;
   },
@@ -1063,6 +1083,12 @@ export const Request: MessageFns<Request> = {
         }
         break;
       }
+      case "probe": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "probe", value: Probe.fromPartial(object.request.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -1083,6 +1109,9 @@ export const Reply: MessageFns<Reply> = {
         break;
       case "failure":
         Failure.encode(message.reply.value, writer.uint32(26).fork()).join();
+        break;
+      case "probe":
+        ProbeReply.encode(message.reply.value, writer.uint32(34).fork()).join();
         break;
     }
     return writer;
@@ -1125,6 +1154,14 @@ export const Reply: MessageFns<Reply> = {
             message.reply = { $case: "failure", value: Failure.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reply = { $case: "probe", value: ProbeReply.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1144,6 +1181,8 @@ export const Reply: MessageFns<Reply> = {
         ? { $case: "endpoint", value: Endpoint.fromJSON(object.endpoint) }
         : isSet(object.failure)
         ? { $case: "failure", value: Failure.fromJSON(object.failure) }
+        : isSet(object.probe)
+        ? { $case: "probe", value: ProbeReply.fromJSON(object.probe) }
         : undefined,
     };
   },
@@ -1157,6 +1196,8 @@ export const Reply: MessageFns<Reply> = {
       obj.endpoint = Endpoint.toJSON(message.reply.value);
     } else if (message.reply?.$case === "failure") {
       obj.failure = Failure.toJSON(message.reply.value);
+    } else if (message.reply?.$case === "probe") {
+      obj.probe = ProbeReply.toJSON(message.reply.value);
     }
     return obj;
   },
@@ -1177,6 +1218,12 @@ export const Reply: MessageFns<Reply> = {
       case "failure": {
         if (object.reply?.value !== undefined && object.reply?.value !== null) {
           message.reply = { $case: "failure", value: Failure.fromPartial(object.reply.value) };
+        }
+        break;
+      }
+      case "probe": {
+        if (object.reply?.value !== undefined && object.reply?.value !== null) {
+          message.reply = { $case: "probe", value: ProbeReply.fromPartial(object.reply.value) };
         }
         break;
       }
