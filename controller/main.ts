@@ -26,6 +26,7 @@ import {
   NodeServiceService,
 } from '../proto/gen/weft/v1/controller.js';
 import { EventServiceService } from '../proto/gen/weft/v1/events.js';
+import { TraceServiceService } from '../proto/gen/weft/v1/trace.js';
 import { IdentityServiceService } from '../proto/gen/weft/v1/identity.js';
 import { RecordServiceService } from '../proto/gen/weft/v1/record.js';
 import { SessionServiceService } from '../proto/gen/weft/v1/session.js';
@@ -53,6 +54,7 @@ import { advertised, hostOf, Security } from './security.js';
 import { Sessions } from './sessions.js';
 import { controllerProgram, type ControllerSettings } from './settings.js';
 import { statusService } from './status-service.js';
+import { traceService } from './trace/trace-service.js';
 import { Counters } from './counters.js';
 
 /** @param argv the words behind `weft controller` */
@@ -170,6 +172,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   );
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
   server.addService(EventServiceService, eventService(events));
+  server.addService(TraceServiceService, traceService({ store, sessions }));
   server.addService(SessionServiceService, { connect: sessions.connect });
   server.addService(RecordServiceService, recordService(sources));
   const identity = () => ({

@@ -34,6 +34,8 @@ export const RIGHTS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
   'EndpointService/WatchEndpoints': EVERY_ROLE,
   'StatusService/GetStatus': EVERY_ROLE,
   'EventService/WatchEvents': PEOPLE,
+  // It sends packets from containers, and shows routes and rules of the nodes.
+  'TraceService/Trace': MANAGERS,
   'SessionService/Connect': ['node'],
   'RecordService/CreateNetwork': ['node'],
   'RecordService/RestoreNetwork': ['node'],

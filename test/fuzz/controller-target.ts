@@ -10,6 +10,7 @@ import * as controller from '../../proto/gen/weft/v1/controller.js';
 import { EventServiceService } from '../../proto/gen/weft/v1/events.js';
 import * as identity from '../../proto/gen/weft/v1/identity.js';
 import * as record from '../../proto/gen/weft/v1/record.js';
+import { TraceServiceService } from '../../proto/gen/weft/v1/trace.js';
 import * as session from '../../proto/gen/weft/v1/session.js';
 import { startController, type TestProcess } from '../controller/processes.js';
 import { startEtcd, temporaryFolder } from '../store/etcd.js';
@@ -62,7 +63,9 @@ export async function startTarget(flags: readonly string[] = [], tls?: Tls): Pro
         session.AgentMessage.encode({ message: { $case: 'hello', value: hello } }).finish(),
       ],
     ]),
-    methods: methodsOf(controller, identity, record, session, { StatusServiceService, EventServiceService }),
+    methods: methodsOf(controller, identity, record, session, {
+      ...{ StatusServiceService, EventServiceService, TraceServiceService },
+    }),
     words: ['blue', 'red', 'h1', '10.101.0.0/16', 'fd42:1::/48', 'overlay', 'bridge', 'vlan', 'eth0', 'PUT'],
     alive: async () => {
       if (daemon.child.exitCode !== null)

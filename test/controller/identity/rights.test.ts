@@ -12,9 +12,11 @@ import { silentLogger as log } from '../../../daemon/log.js';
 import type { Tls } from '../../../daemon/tls.js';
 import { StatusServiceService } from '../../../proto/gen/weft/v1/agent.js';
 import * as controllerServices from '../../../proto/gen/weft/v1/controller.js';
+import { EventServiceService } from '../../../proto/gen/weft/v1/events.js';
 import * as identityServices from '../../../proto/gen/weft/v1/identity.js';
 import { RecordServiceService } from '../../../proto/gen/weft/v1/record.js';
 import { SessionServiceService } from '../../../proto/gen/weft/v1/session.js';
+import { TraceServiceService } from '../../../proto/gen/weft/v1/trace.js';
 import { Status } from '../../../proto/gen/weft/v1/types.js';
 import { until } from '../../lab/wait.js';
 import { failureOf } from '../harness.js';
@@ -27,6 +29,8 @@ test('the table has every method that a controller serves, and no other', (t) =>
     StatusServiceService,
     SessionServiceService,
     RecordServiceService,
+    EventServiceService,
+    TraceServiceService,
   };
   const methods = Object.entries(services)
     .filter(([name]) => name.endsWith('ServiceService'))
@@ -50,6 +54,8 @@ for (const [san, method, outcome] of [
   ['URI:weft://viewer', 'NetworkService/ListNetworks', undefined],
   ['URI:weft://viewer', 'NetworkService/DeleteNetwork', 'PERMISSION_DENIED'],
   ['URI:weft://viewer', 'SessionService/Connect', 'PERMISSION_DENIED'],
+  ['URI:weft://viewer', 'TraceService/Trace', 'PERMISSION_DENIED'],
+  ['URI:weft://node/h1', 'TraceService/Trace', 'PERMISSION_DENIED'],
   ['URI:weft://admin', 'NetworkService/DeleteNetwork', undefined],
   ['URI:weft://admin', 'SessionService/Connect', 'PERMISSION_DENIED'],
   ['URI:weft://node/h1', 'RecordService/RestoreNetwork', undefined],
