@@ -140,7 +140,21 @@ async function lookup(options: NameApiOptions, request: LookupNameRequest): Prom
     // Of two types of the same name, prefer the one with an answer.
     if (source === '' || one.answers.length > 0) ({ status, source } = one);
   }
+  const other = answers.length === 0 ? networkBeside(options, name, types, networks) : undefined;
+  if (other !== undefined) source += `; network ${other} has that name, and the client is not on it`;
   return { name, status, answers, networks, source };
+}
+
+/** A network that has the name, but not for this client. */
+function networkBeside(
+  { dns, store }: NameApiOptions,
+  name: string,
+  types: readonly number[],
+  networks: readonly string[],
+): string | undefined {
+  const others = [...store.view.networks.keys()].filter((network) => !networks.includes(network)).sort();
+  const meanings = types.map((type) => meaningOf(dns.world, name, type, others));
+  return meanings.flatMap((one) => (one.kind === 'addresses' ? one.network : []))[0];
 }
 
 /** @throws WeftError INVALID_ARGUMENT */
