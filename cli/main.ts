@@ -21,6 +21,7 @@ import { pipeworkCommand } from './commands/pipework.js';
 import { portCommands } from './commands/port.js';
 import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
+import { traceCommand } from './commands/trace.js';
 import type { Action } from './action.js';
 import { contextOf, formatOf } from './context.js';
 import { ExitError } from './exit.js';
@@ -105,6 +106,7 @@ export function buildProgram(): Command {
   pipeworkCommand(program, action);
   dnsCommands(program, action);
   statusCommand(program, action);
+  traceCommand(program, action);
   eventsCommand(program, action);
   runCommand(program, action);
   containerCommands(program, action);

@@ -15,6 +15,7 @@ import {
 import { EventServiceClient } from '../proto/gen/weft/v1/events.js';
 import { IdentityServiceClient } from '../proto/gen/weft/v1/identity.js';
 import { KeyServiceClient } from '../proto/gen/weft/v1/keys.js';
+import { TraceServiceClient } from '../proto/gen/weft/v1/trace.js';
 import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
 import { printWarning } from './output.js';
 
@@ -30,6 +31,7 @@ const CLIENTS = {
   NodeService: NodeServiceClient,
   RuntimeService: RuntimeServiceClient,
   StatusService: StatusServiceClient,
+  TraceService: TraceServiceClient,
 };
 
 export type ServiceName = keyof typeof CLIENTS;

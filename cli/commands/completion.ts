@@ -5,6 +5,7 @@ import { Argument, type Command } from 'commander';
 
 import { eventObject } from '../../core/events.js';
 import { RUN_MODES } from '../../core/run.js';
+import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import type { Connector } from '../connect.js';
 import { listOf } from '../context.js';
 import { commandsOf, HELP } from './help.js';
@@ -141,10 +142,15 @@ async function eventObjects(connect: Connector): Promise<string[]> {
   return kinds.flatMap((kind, i) => (names[i] ?? []).map((name) => eventObject(kind, name)));
 }
 
+/** What a trace may go from and to. */
+const endsOf = async (connect: Connector): Promise<string[]> =>
+  (await Promise.all((['endpointName', 'node'] as const).map((kind) => namesOf(kind, connect)))).flat();
+
 async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {
   if (argument === 'container') return namesOf('container', connect);
   if (argument === 'network') return namesOf('network', connect);
   const group = command.parent?.name();
+  if (command.name() === 'trace') return argument === '' ? [] : endsOf(connect);
   if (command.name() === 'create') return [];
   if (group === 'network' && command.name() === 'route') return namesOf('network', connect);
   if (group === 'port') return argument === 'endpoint' ? namesOf('endpoint', connect) : [];
@@ -152,8 +158,18 @@ async function argumentNames(command: Command, argument: string, connect: Connec
   return group === 'network' || group === 'node' || group === 'endpoint' ? namesOf(group, connect) : [];
 }
 
+const endpointsOf = async (connect: Connector): Promise<Endpoint[]> =>
+  (
+    await connect.controller(
+      'EndpointService',
+      (client) => client.listEndpoints,
+      { network: '', node: '' },
+      ASK_MS,
+    )
+  ).endpoints;
+
 async function namesOf(
-  kind: 'network' | 'node' | 'endpoint' | 'dns' | 'container',
+  kind: 'network' | 'node' | 'endpoint' | 'endpointName' | 'dns' | 'container',
   connect: Connector,
 ): Promise<string[]> {
   try {
@@ -167,14 +183,9 @@ async function namesOf(
           (it) => it.name,
         );
       case 'endpoint':
-        return (
-          await connect.controller(
-            'EndpointService',
-            (client) => client.listEndpoints,
-            { network: '', node: '' },
-            ASK_MS,
-          )
-        ).endpoints.map((it) => it.id);
+        return (await endpointsOf(connect)).map((it) => it.id);
+      case 'endpointName':
+        return [...new Set((await endpointsOf(connect)).map((it) => it.name))];
       case 'dns':
         return [
           ...new Set(

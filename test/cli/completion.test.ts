@@ -34,7 +34,7 @@ function offered(words: readonly string[], controller = fakes.address, before = 
 }
 
 test('bash completes commands, options, their values and names', async (t) => {
-  const [commands, below, options, values, networks, endpoints, ports] = await Promise.all([
+  const [commands, below, options, values, networks, endpoints, ports, ends] = await Promise.all([
     offered(['']),
     offered(['network', '']),
     offered(['attach', 'blue', 'web', '--ip']),
@@ -42,6 +42,7 @@ test('bash completes commands, options, their values and names', async (t) => {
     offered(['network', 'rm', 'b']),
     offered(['endpoint', 'inspect', '']),
     offered(['port', '']),
+    offered(['trace', 'c1', '']),
   ]);
   for (const word of ['network', 'attach', 'endpoint', 'node', 'status', 'agent', 'controller'])
     t.true(commands.includes(word), `${word} in ${commands.join(' ')}`);
@@ -62,6 +63,7 @@ test('bash completes commands, options, their values and names', async (t) => {
   t.deepEqual(values, ['json', 'table', 'yaml']);
   t.deepEqual(networks, ['blue']);
   t.deepEqual(endpoints, ['0123456789abcdef']);
+  t.deepEqual(ends, ['a', 'web']);
 });
 
 test('a word with a colon is completed from where bash starts it', async (t) => {

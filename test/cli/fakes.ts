@@ -26,6 +26,7 @@ import {
 } from '../../proto/gen/weft/v1/events.js';
 import { IdentityServiceService } from '../../proto/gen/weft/v1/identity.js';
 import { Container, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
+import { TraceResult, TraceServiceService } from '../../proto/gen/weft/v1/trace.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
 import { endpoint, network, node, status, token } from './samples.js';
 
@@ -50,6 +51,8 @@ export class Fakes {
   /** What the daemons have of events. */
   controllerEvents: Event[] = [];
   agentEvents: Event[] = [];
+  /** The answer to a trace. */
+  trace = TraceResult.fromPartial({});
   /** Of the next attach. */
   warnings: string[] = [];
   address = '';
@@ -81,6 +84,13 @@ export class Fakes {
     controller.addService(StatusServiceService, { getStatus: this.#answer('controllerStatus', status) });
     controller.addService(IdentityServiceService, { createToken: this.#answer('createToken', token) });
     controller.addService(EventServiceService, this.#events('controllerEvents'));
+    controller.addService(TraceServiceService, {
+      trace: unary((request) => {
+        this.asked.push(['trace', request]);
+        if (this.failure !== undefined) throw this.failure;
+        return this.trace;
+      }),
+    });
     const agent = new Server();
     agent.addService(EventServiceService, this.#events('agentEvents'));
     agent.addService(AgentServiceService, {
@@ -89,6 +99,7 @@ export class Fakes {
         return { ...endpoint, warnings: this.warnings };
       }),
       detach: this.#answer('detach', { endpoint }),
+      findContainer: unary(({ target }) => ({ endpoints: target === 'c1' ? ['a'.repeat(16)] : [] })),
     });
     const containers = [Container.fromPartial({ name: 'web' })];
     agent.addService(RuntimeServiceService, {
