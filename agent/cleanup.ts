@@ -68,7 +68,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
       { cause: storeError },
     );
   }
-  const others = ['docker', 'events', 'identity', 'ports', 'wires', 'wire-places', 'resolv-conf'];
+  const others = ['docker', 'events', 'identity', 'lib', 'ports', 'wires', 'wire-places', 'resolv-conf'];
   for (const name of [...STATE_FILES, ...others]) {
     rmSync(join(stateDir, name), { recursive: true, force: true });
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import { messageOf, WeftError } from '../core/errors.js';
 import { visible, visibleLines } from '../core/text.js';
+import { loadNativeParts } from '../daemon/executable.js';
 import { createLogger } from '../daemon/log.js';
 import type { Plugin } from '../daemon/plugin-host.js';
 import { hideSecret } from '../daemon/process-title.js';
@@ -43,6 +44,7 @@ export async function main(argv: readonly string[], plugins: readonly Plugin[] =
   process.umask(process.umask(0o077) | 0o022);
   try {
     checkPrivileges();
+    loadNativeParts(settings.stateDir);
     const launch = { settings, log, shutdown };
     await (settings.dryRun
       ? runDryRun(launch)

@@ -19,10 +19,15 @@ export interface Package {
   folder: string;
 }
 
-export async function bundle(root: string, folder: string): Promise<Metafile> {
+/** @param programs files of build/programs */
+export async function bundle(
+  root: string,
+  folder: string,
+  programs: readonly string[] = PROGRAMS,
+): Promise<Metafile> {
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: PROGRAMS.map((program) => join('build/programs', `${program}.js`)),
+    entryPoints: programs.map((program) => join('build/programs', `${program}.js`)),
     outdir: folder,
     outExtension: { '.js': '.cjs' },
     bundle: true,
@@ -36,8 +41,6 @@ export async function bundle(root: string, folder: string): Promise<Metafile> {
     lineLimit: 160,
     sourcemap: true,
     sourcesContent: false,
-    // A native part, found by its own package.
-    external: ['koffi'],
     define: {
       'import.meta.url': '__url',
       // Libraries leave out what helps to debug them.
@@ -72,18 +75,23 @@ function shareNamespaces(path: string): void {
   writeFileSync(path, text.replace(helper, shared), 'latin1');
 }
 
-/** netlink finds its native part from its own folder, which is not the bundle's. */
+/** netlink finds its native part from its own folder, which is not the bundle's. Loaded when a socket is made. */
 const nativeNetlink: Plugin = {
   name: 'the native part of netlink',
   setup: (to) =>
-    to.onLoad({ filter: /\/node_modules\/netlink\/dist\/raw\.js$/ }, ({ path }) => ({
-      contents: replaceOnce(
-        readFileSync(path, 'utf8'),
-        "__dirname + '/..'",
-        "(({ resolve }) => require('node:path').dirname(resolve('netlink/package.json')))(require)",
-        path,
-      ),
-    })),
+    to.onLoad({ filter: /\/node_modules\/netlink\/dist\/raw\.js$/ }, ({ path }) => {
+      const folder =
+        "(({ resolve }) => require('node:path').dirname(resolve('netlink/package.json')))(require)";
+      const load = `native ??= require('node-gyp-build')(${folder})`;
+      return {
+        contents: replaceOnce(
+          readFileSync(path, 'utf8'),
+          "const binding = require('node-gyp-build')(__dirname + '/..');",
+          `let native; const binding = { get NativeNetlink() { return (${load}).NativeNetlink; } };`,
+          path,
+        ),
+      };
+    }),
 };
 
 /** etcd3 parses .proto files, which would have to lie beside the bundle, at every start. */
@@ -113,14 +121,14 @@ const readyEtcdMessages: Plugin = {
   },
 };
 
-/** Modules of Node.js that it compiles when they are loaded, and that many a run does not need. */
+/** Modules of Node.js that it compiles when they are loaded, and that many a run does not need; and a native part. */
 const LATE = ['child_process', 'crypto', 'dgram', 'dns', 'http', 'http2', 'https', 'tls', 'zlib'];
 
 /** They are loaded when something of them is used: libraries require them at their top, whatever they are asked for. */
 const lateBuiltIns: Plugin = {
   name: 'late loading of modules of Node.js',
   setup: (to) => {
-    const filter = new RegExp(`^(node:)?(${LATE.join('|')})$`);
+    const filter = new RegExp(`^((node:)?(${LATE.join('|')})|koffi)$`);
     to.onResolve({ filter }, ({ path, namespace }) =>
       namespace === 'late'
         ? { path, external: true }
@@ -129,8 +137,10 @@ const lateBuiltIns: Plugin = {
     to.onLoad({ filter, namespace: 'late' }, ({ path }) => {
       const names = Object.keys(createRequire(import.meta.url)(path) as object);
       const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
+      // koffi is found by its own package, outside of the bundle.
+      const module = path === 'koffi' ? path : `node:${path}`;
       return {
-        contents: `let it; const load = () => (it ??= require('node:${path}')); module.exports = { ${getters.join(', ')} };`,
+        contents: `let it; const load = () => (it ??= require('${module}')); module.exports = { ${getters.join(', ')} };`,
       };
     });
   },

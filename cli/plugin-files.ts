@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { alreadyExists, failedPrecondition, messageOf } from '../core/errors.js';
 import { errnoOf } from '../daemon/errno.js';
 import { replaceFile } from '../daemon/state-file.js';
-import { packageRoot } from '../daemon/version.js';
+import { ownFile } from '../daemon/version.js';
 
 export interface CniFolders {
   binDir: string;
@@ -117,10 +117,7 @@ const deleted = (files: readonly PluginFile[]): PluginFile[] =>
 const SOCKET_LINE = /^default_socket=(.*)$/m;
 
 const ownShim = (kind: Kind, socket = DEFAULT_SOCKET): string =>
-  readFileSync(join(packageRoot, `bin/weft-${kind}`), 'utf8').replace(
-    SOCKET_LINE,
-    () => `default_socket=${quoted(socket)}`,
-  );
+  ownFile(`bin/weft-${kind}`).replace(SOCKET_LINE, () => `default_socket=${quoted(socket)}`);
 
 /** As the shell reads it. */
 const quoted = (word: string): string =>

@@ -5,37 +5,44 @@ import { getSystemErrorName } from 'node:util';
 
 import koffi from 'koffi';
 
-const libc = koffi.load('libc.so.6');
+function load() {
+  const libc = koffi.load('libc.so.6');
 
-/** include/uapi/linux/filter.h: the number of instructions, and where they are. */
-const sockFprog = koffi.struct({ length: 'uint16_t', filter: 'uint8_t *' });
+  /** include/uapi/linux/filter.h: the number of instructions, and where they are. */
+  const sockFprog = koffi.struct({ length: 'uint16_t', filter: 'uint8_t *' });
+  return {
+    socket: libc.func('int socket(int domain, int type, int protocol)'),
+    bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
+    connect: libc.func('int connect(int fd, const uint8_t *address, uint32_t length)'),
+    send: libc.func('int64_t send(int fd, const uint8_t *buffer, size_t length, int flags)'),
+    sendto: libc.func(
+      'int64_t sendto(int fd, const uint8_t *buffer, size_t length, int flags, const uint8_t *address, uint32_t size)',
+    ),
+    recv: libc.func('int64_t recv(int fd, _Out_ uint8_t *buffer, size_t length, int flags)'),
+    recvfrom: libc.func(
+      'int64_t recvfrom(int fd, _Out_ uint8_t *buffer, size_t length, int flags, _Out_ uint8_t *address, _Inout_ uint32_t *size)',
+    ),
+    close: libc.func('int close(int fd)'),
+    setsockopt: libc.func(
+      'int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)',
+    ),
+    attachFilter: libc.func('setsockopt', 'int', ['int', 'int', 'int', koffi.pointer(sockFprog), 'uint32_t']),
+    getsockopt: libc.func(
+      'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
+    ),
+    getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)'),
+    setns: libc.func('int setns(int fd, int type)'),
+    unshare: libc.func('int unshare(int flags)'),
+    ioctl: libc.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)'),
+    ioctlNumber: libc.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']),
+    clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
+    mallocTrim: libc.func('int malloc_trim(size_t pad)'),
+  };
+}
 
-const c = {
-  socket: libc.func('int socket(int domain, int type, int protocol)'),
-  bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
-  connect: libc.func('int connect(int fd, const uint8_t *address, uint32_t length)'),
-  send: libc.func('int64_t send(int fd, const uint8_t *buffer, size_t length, int flags)'),
-  sendto: libc.func(
-    'int64_t sendto(int fd, const uint8_t *buffer, size_t length, int flags, const uint8_t *address, uint32_t size)',
-  ),
-  recv: libc.func('int64_t recv(int fd, _Out_ uint8_t *buffer, size_t length, int flags)'),
-  recvfrom: libc.func(
-    'int64_t recvfrom(int fd, _Out_ uint8_t *buffer, size_t length, int flags, _Out_ uint8_t *address, _Inout_ uint32_t *size)',
-  ),
-  close: libc.func('int close(int fd)'),
-  setsockopt: libc.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)'),
-  attachFilter: libc.func('setsockopt', 'int', ['int', 'int', 'int', koffi.pointer(sockFprog), 'uint32_t']),
-  getsockopt: libc.func(
-    'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
-  ),
-  getsockname: libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)'),
-  setns: libc.func('int setns(int fd, int type)'),
-  unshare: libc.func('int unshare(int flags)'),
-  ioctl: libc.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *argument)'),
-  ioctlNumber: libc.func('ioctl', 'int', ['int', 'unsigned long', 'unsigned long']),
-  clockGettime: libc.func('int clock_gettime(int clock, _Out_ uint8_t *time)'),
-  mallocTrim: libc.func('int malloc_trim(size_t pad)'),
-};
+let bindings: ReturnType<typeof load> | undefined;
+/** Loaded when the first is called: help and refused settings need no native part. */
+const c = (): ReturnType<typeof load> => (bindings ??= load());
 
 /** A failed call, with the errno's name: ENODEV, EPERM, … */
 export class SystemError extends Error {
@@ -80,44 +87,44 @@ const MSG_DONTWAIT = 0x40;
 const CLONE_NEWNET = 0x40000000;
 
 export const openSocket = (domain: number, protocol: number): number =>
-  checked('socket', c.socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol) as number);
+  checked('socket', c().socket(domain, SOCK_RAW | SOCK_CLOEXEC, protocol) as number);
 
 export const openSocketOf = (domain: number, type: number, protocol = 0): number =>
-  checked('socket', c.socket(domain, type | SOCK_CLOEXEC, protocol) as number);
+  checked('socket', c().socket(domain, type | SOCK_CLOEXEC, protocol) as number);
 
 export const bindSocket = (fd: number, address: Buffer): number =>
-  checked('bind', c.bind(fd, address, address.length) as number);
+  checked('bind', c().bind(fd, address, address.length) as number);
 
 export const connectSocket = (fd: number, address: Buffer): number =>
-  checked('connect', c.connect(fd, address, address.length) as number);
+  checked('connect', c().connect(fd, address, address.length) as number);
 
 /** @param argument a structure, or a number itself */
 export const ioctl = (fd: number, request: number, argument: Buffer | number): number =>
   checked(
     'ioctl',
     typeof argument === 'number'
-      ? (c.ioctlNumber(fd, request, argument) as number)
-      : (c.ioctl(fd, request, argument) as number),
+      ? (c().ioctlNumber(fd, request, argument) as number)
+      : (c().ioctl(fd, request, argument) as number),
   );
 
 export const sendOn = (fd: number, bytes: Buffer): number =>
-  checked('send', c.send(fd, bytes, bytes.length, 0) as number);
+  checked('send', c().send(fd, bytes, bytes.length, 0) as number);
 
 /** `sendOn` on another thread, for requests that the kernel takes long to complete. @throws SystemError */
 export const sendAside = (fd: number, bytes: Buffer): Promise<void> =>
   new Promise((resolve, reject) => {
-    c.send.async(fd, bytes, bytes.length, 0, (error: Error | null, sent: number | bigint) => {
+    c().send.async(fd, bytes, bytes.length, 0, (error: Error | null, sent: number | bigint) => {
       if (error === null && Number(sent) >= 0) resolve();
       else reject(error ?? new SystemError('send', 'EIO'));
     });
   });
 
 export const sendTo = (fd: number, bytes: Buffer, address: Buffer): number =>
-  checked('sendto', c.sendto(fd, bytes, bytes.length, MSG_DONTWAIT, address, address.length) as number);
+  checked('sendto', c().sendto(fd, bytes, bytes.length, MSG_DONTWAIT, address, address.length) as number);
 
 /** Reads a waiting message; undefined where there is none. */
 export function receiveFrom(fd: number, buffer: Buffer): number | undefined {
-  const length = Number(c.recv(fd, buffer, buffer.length, MSG_DONTWAIT));
+  const length = Number(c().recv(fd, buffer, buffer.length, MSG_DONTWAIT));
   if (length >= 0) return length;
   const errno = errnoName(koffi.errno());
   if (errno === 'EAGAIN') return undefined;
@@ -126,7 +133,7 @@ export function receiveFrom(fd: number, buffer: Buffer): number | undefined {
 
 /** The same, with the address that came with the message, a struct sockaddr, written to `address`. */
 export function receiveWithAddress(fd: number, buffer: Buffer, address: Buffer): number | undefined {
-  const length = Number(c.recvfrom(fd, buffer, buffer.length, MSG_DONTWAIT, address, [address.length]));
+  const length = Number(c().recvfrom(fd, buffer, buffer.length, MSG_DONTWAIT, address, [address.length]));
   if (length >= 0) return length;
   const errno = errnoName(koffi.errno());
   if (errno === 'EAGAIN') return undefined;
@@ -137,21 +144,21 @@ export function receiveWithAddress(fd: number, buffer: Buffer, address: Buffer):
 export function attachFilter(fd: number, program: Buffer): void {
   const value = { length: program.length / 8, filter: program };
   const size = koffi.sizeof(sockFprog);
-  checked('setsockopt', c.attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, value, size) as number);
+  checked('setsockopt', c().attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, value, size) as number);
 }
 
 export function closeFd(fd: number): void {
-  c.close(fd);
+  c().close(fd);
 }
 
 /** `closeFd` on another thread: the kernel waits for an RCU grace period, up to tens of milliseconds, for a packet socket. */
 export function closeAside(fd: number): void {
-  c.close.async(fd, () => undefined);
+  c().close.async(fd, () => undefined);
 }
 
 export function setOption(fd: number, level: number, name: number, value: number | Buffer): void {
   const bytes = typeof value === 'number' ? u32(value) : value;
-  checked('setsockopt', c.setsockopt(fd, level, name, bytes, bytes.length) as number);
+  checked('setsockopt', c().setsockopt(fd, level, name, bytes, bytes.length) as number);
 }
 
 export const setSocketOption = (fd: number, name: number, value: number): void =>
@@ -159,7 +166,7 @@ export const setSocketOption = (fd: number, name: number, value: number): void =
 
 export function getSocketOption(fd: number, name: number, size: 4 | 8): bigint {
   const value = Buffer.alloc(size);
-  checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, name, value, [size]) as number);
+  checked('getsockopt', c().getsockopt(fd, SOL_SOCKET, name, value, [size]) as number);
   return size === 8 ? value.readBigUInt64LE() : BigInt(value.readUInt32LE());
 }
 
@@ -169,7 +176,7 @@ const SO_PEERCRED = 17;
 /** The process and user that listen at the other end of a unix socket, a struct ucred (unix(7)). */
 export function peerOf(fd: number): { pid: number; uid: number } {
   const value = Buffer.alloc(12);
-  checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, [value.length]) as number);
+  checked('getsockopt', c().getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, [value.length]) as number);
   return { pid: value.readInt32LE(0), uid: value.readUInt32LE(4) };
 }
 
@@ -183,7 +190,7 @@ const SK_MEMINFO_DROPS = 32;
 /** How many messages this socket has dropped since it was opened. */
 export function droppedBy(fd: number): number {
   const value = Buffer.alloc(SK_MEMINFO_BYTES);
-  checked('getsockopt', c.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, value, [value.length]) as number);
+  checked('getsockopt', c().getsockopt(fd, SOL_SOCKET, SO_MEMINFO, value, [value.length]) as number);
   return value.readUInt32LE(SK_MEMINFO_DROPS);
 }
 
@@ -197,24 +204,24 @@ export function isNetlinkSocket(fd: number, protocol: number, port: number): boo
   }
   const address = Buffer.alloc(12);
   return (
-    (c.getsockname(fd, address, [address.length]) as number) === 0 && address.readUInt32LE(4) === port >>> 0
+    (c().getsockname(fd, address, [address.length]) as number) === 0 && address.readUInt32LE(4) === port >>> 0
   );
 }
 
 /** The address that a socket is bound to, a struct sockaddr; undefined for a descriptor that is no socket. */
 export function socketName(fd: number): Buffer | undefined {
   const address = Buffer.alloc(28);
-  return (c.getsockname(fd, address, [address.length]) as number) === 0 ? address : undefined;
+  return (c().getsockname(fd, address, [address.length]) as number) === 0 ? address : undefined;
 }
 
 /** Moves the calling thread, which is Node's main one, to another network namespace. */
 export function enterNamespace(fd: number): void {
-  checked('setns', c.setns(fd, CLONE_NEWNET) as number);
+  checked('setns', c().setns(fd, CLONE_NEWNET) as number);
 }
 
 /** Moves the calling thread to a new, empty network namespace. */
 export function leaveForNewNamespace(): void {
-  checked('unshare', c.unshare(CLONE_NEWNET) as number);
+  checked('unshare', c().unshare(CLONE_NEWNET) as number);
 }
 
 // include/uapi/linux/sockios.h: when the last packet read had arrived.
@@ -224,19 +231,19 @@ const CLOCK_REALTIME = 0;
 /** Nanoseconds of the wall clock, as in packet timestamps; undefined before the first packet. */
 export function receivedAt(fd: number): bigint | undefined {
   const time = Buffer.alloc(16);
-  if ((c.ioctl(fd, SIOCGSTAMPNS, time) as number) < 0) return undefined;
+  if ((c().ioctl(fd, SIOCGSTAMPNS, time) as number) < 0) return undefined;
   return nanoseconds(time);
 }
 
 export function wallClock(): bigint {
   const time = Buffer.alloc(16);
-  checked('clock_gettime', c.clockGettime(CLOCK_REALTIME, time) as number);
+  checked('clock_gettime', c().clockGettime(CLOCK_REALTIME, time) as number);
   return nanoseconds(time);
 }
 
 /** Gives back what the C library has kept of freed memory: libnftables needs megabytes for a moment. Takes 1 or 2 ms. */
 export function trimMemory(): void {
-  c.mallocTrim(0);
+  c().mallocTrim(0);
 }
 
 const nanoseconds = (time: Buffer): bigint =>

@@ -10,6 +10,7 @@ import { eventService } from '../../daemon/event-service.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
 import { plainTextWarnings } from '../../daemon/plain-text.js';
 import { startHttp } from '../../daemon/http.js';
+import { executable } from '../../daemon/executable.js';
 import { packageRoot, version } from '../../daemon/version.js';
 import { EventServiceService } from '../../proto/gen/weft/v1/events.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
@@ -107,7 +108,7 @@ export async function openAccess(
     firewall,
     loans,
     privateKey: (publicKey) => keys.privateKey(publicKey),
-    pumps: new PumpProcesses(join(settings.runDir, 'pumps'), PUMP, version),
+    pumps: new PumpProcesses(join(settings.runDir, 'pumps'), pumpCommand(settings.stateDir), version),
   });
   shutdown.add('the kernel', () => kernel.close());
   shutdown.add('the store', () => store.close());
@@ -118,8 +119,13 @@ export async function openAccess(
 export const cloudsOf = ({ settings: { gceEndpoint }, shutdown: { signal } }: Launch): Clouds =>
   new Clouds({ signal, environment: process.env, gceEndpoint });
 
-/** It is in no bundle: it needs little, and starts as fast without. */
-const PUMP = join(packageRoot, 'build/programs/pump.js');
+/** Of a checkout it is in no bundle: it needs little, and starts as fast without. */
+function pumpCommand(stateDir: string): string[] {
+  const heap = '--max-semi-space-size=1';
+  return executable === undefined
+    ? [process.execPath, heap, join(packageRoot, 'build/programs/pump.js')]
+    : [process.execPath, `--node-options=${heap}`, '__pump', stateDir];
+}
 
 /** Settles when the node has a certificate and an underlay address; at boot the agent may start before the network is up. */
 export async function open(launch: Launch): Promise<Opened> {

@@ -59,12 +59,12 @@ export function endPump(pid: number): void {
 export class PumpProcesses implements Pumps {
   /**
    * @param folder of their files
-   * @param program that a pump runs
+   * @param command that a pump runs: the words before its arguments
    * @param version of this weft; a pump of another one is replaced
    */
   constructor(
     private readonly folder: string,
-    private readonly program: string,
+    private readonly command: readonly string[],
     private readonly version: string,
   ) {}
 
@@ -84,15 +84,11 @@ export class PumpProcesses implements Pumps {
     const gone = before === undefined ? this.#record(link) : undefined;
     const ended = gone !== undefined && Date.now() - gone.at < SOON_MS ? this.#lastWords(link) : undefined;
     const log = openSync(this.#path(link, 'log'), 'w', 0o600);
+    const [program = '', ...words] = this.command;
     const args = [link, local, String(port), this.#path(link, 'counters')];
     const child = spawn(
-      process.execPath,
-      [
-        '--max-semi-space-size=1',
-        this.program,
-        ...args,
-        ...(before === undefined ? [] : [String(before.pid)]),
-      ],
+      program,
+      [...words, ...args, ...(before === undefined ? [] : [String(before.pid)])],
       // Of its own session: what ends the agent's does not end it. The environment has secrets of the agent's.
       { cwd: '/', env: {}, stdio: ['ignore', 'ignore', log], detached: true },
     );
