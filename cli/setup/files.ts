@@ -1,7 +1,8 @@
 // The files that `weft init` and `weft join` write, and `weft leave` deletes.
 //
-// Nothing that is there is overwritten. /etc/weft/setup.json lists what was written with its hash, so that a file that somebody
-// has changed since, or has put there himself, is known as his.
+// Nothing that is there is overwritten: only a settings file of comments alone, as a package brings it, is continued.
+// /etc/weft/setup.json lists what was written with its hash, so that a file that somebody has changed since, or has put there
+// himself, is known as his.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -9,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { failedPrecondition, messageOf } from '../../core/errors.js';
 import { errnoOf } from '../../daemon/errno.js';
 import { deleteFile, replaceFile } from '../../daemon/state-file.js';
-import { missingIn, type Settings } from './settings.js';
+import { missingIn, saysNothing, type Settings } from './settings.js';
 
 /** Which command has set this host up. */
 export type SetupKind = 'init' | 'join';
@@ -29,6 +30,8 @@ interface Manifest {
   kind?: SetupKind;
   /** SHA-256 by path. */
   files: Record<string, string>;
+  /** Of files that were continued: how they were, by path. */
+  before?: Record<string, string>;
 }
 
 const MANIFEST = '/etc/weft/setup.json';
@@ -36,6 +39,9 @@ const MANIFEST = '/etc/weft/setup.json';
 const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 export class SetupFiles {
+  /** Settings files that have comments alone, by the last check. */
+  readonly #blank = new Set<string>();
+
   /** @param root the folder below which all files are; `/` for this host */
   constructor(readonly root: string) {}
 
@@ -60,6 +66,10 @@ export class SetupFiles {
           'Move it away: nothing that is there is overwritten.',
         );
       if (file.settings === undefined) continue;
+      if (!this.#isOwn(file.path, text) && (await saysNothing(text, this.at(file.path)))) {
+        this.#blank.add(file.path);
+        continue;
+      }
       const missing = await missingIn(text, file.settings, this.at(file.path));
       if (missing.length === 0) continue;
       throw failedPrecondition(
@@ -69,38 +79,41 @@ export class SetupFiles {
     }
   }
 
-  /** Writes those that are not there. Returns the paths that were written. @throws WeftError FAILED_PRECONDITION */
+  /** After a check: writes those that are not there. Returns the paths that were written. @throws WeftError FAILED_PRECONDITION */
   write(kind: SetupKind, files: readonly SetupFile[]): string[] {
     const manifest = this.#manifest();
     manifest.kind ??= kind;
     const written: string[] = [];
     for (const { path, text, mode = 0o644, renewable = false } of files) {
       const there = this.#read(path);
-      if (there !== undefined && !(renewable && there !== text)) continue;
-      manifest.files[path] = hashOf(text);
+      const isContinued = there !== undefined && this.#blank.has(path);
+      if (there !== undefined && !isContinued && !(renewable && there !== text)) continue;
+      const whole = isContinued ? there + text : text;
+      if (isContinued) manifest.before = { ...manifest.before, [path]: there };
+      manifest.files[path] = hashOf(whole);
       // First in the list: what an interruption leaves is known as weft's.
       this.#save(manifest);
-      this.#put(path, text, mode);
+      this.#put(path, whole, mode);
       written.push(this.at(path));
     }
     this.#save(manifest);
     return written;
   }
 
-  /** Deletes what was written and is unchanged. Returns the paths of changed files, which stay. */
+  /** Deletes what was written and is unchanged, or what was added to it. Returns the paths of changed files, which stay. */
   delete(): string[] {
     const kept: string[] = [];
-    for (const path of Object.keys(this.#manifest().files)) {
+    const { files, before = {} } = this.#manifest();
+    for (const path of Object.keys(files)) {
       const text = this.#read(path);
+      const was = before[path];
       if (text !== undefined && !this.#isOwn(path, text)) kept.push(this.at(path));
+      else if (text !== undefined && was !== undefined) this.#put(path, was, 0o644);
       else this.#attempt(path, 'deleted', () => deleteFile(this.at(path)));
+      if (path.endsWith('.conf')) removeIfEmpty(dirname(this.at(path)));
     }
     this.#attempt(MANIFEST, 'deleted', () => deleteFile(this.at(MANIFEST)));
-    try {
-      rmdirSync(dirname(this.at(MANIFEST)));
-    } catch {
-      // Somebody has files there.
-    }
+    removeIfEmpty(dirname(this.at(MANIFEST)));
     return kept;
   }
 
@@ -163,5 +176,13 @@ export class SetupFiles {
         { cause: error },
       );
     }
+  }
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // Somebody has files there.
   }
 }

@@ -7,7 +7,7 @@ import { SetupFiles, type SetupFile, type SetupKind } from './files.js';
 import { say, untilReady } from './health.js';
 import { AGENT_YAML, CONTROLLER_YAML, valueIn } from './settings.js';
 import { Systemd } from './systemd.js';
-import { unitFile, type Unit } from './units.js';
+import { dropIn, packagedUnit, startsThis, unitFile, type Unit } from './units.js';
 
 export interface SetupOptions extends GlobalOptions {
   /** False with --no-start. */
@@ -72,10 +72,23 @@ export class SetupHost {
     return !this.options.start || this.systemd !== undefined;
   }
 
-  /** The units, where they are of use. @param more lines for the controller's */
+  /** The units, where they are of use and no package has brought them. @param more lines for the controller's */
   units(daemons: readonly Unit[], more: readonly string[] = []): SetupFile[] {
     if (!this.hasUnits) return [];
-    return daemons.map((unit) => unitFile(unit, unit === 'weft-controller' ? more : []));
+    return daemons.flatMap((unit) => {
+      const lines = unit === 'weft-controller' ? more : [];
+      if (!this.#isPackaged(unit)) return [unitFile(unit, lines)];
+      return lines.length > 0 ? [dropIn(unit, lines)] : [];
+    });
+  }
+
+  /** Whether the host has the unit, of a package or of `weft init`. */
+  hasUnit(unit: Unit): boolean {
+    return this.#isPackaged(unit) || this.files.has(`/etc/systemd/system/${unit}.service`);
+  }
+
+  #isPackaged(unit: Unit): boolean {
+    return startsThis(this.files.read(packagedUnit(unit)) ?? '');
   }
 
   /** Checks all, then writes. Returns the paths that were written. @throws WeftError FAILED_PRECONDITION */

@@ -8,11 +8,12 @@ import { failedPrecondition, messageOf, unavailable } from '../../core/errors.js
 import { shownAuthority } from '../../daemon/authority-probe.js';
 import { IdentityFolder } from '../../daemon/identity-folder.js';
 import type { ClientTls } from '../../daemon/tls.js';
+import { ownCommand } from '../../daemon/version.js';
 import { connectorFor, READ_MS, WRITE_MS } from '../connect.js';
 import type { Result } from '../output.js';
 import { say } from './health.js';
 import { ADMIN_LINK, AGENT_STATE, CONTROLLER_STATE, SetupHost, type SetupOptions } from './host.js';
-import { programWords, UNITS } from './units.js';
+import { UNITS } from './units.js';
 
 export interface LeaveOptions extends SetupOptions {
   /** Although other nodes need this host, or the cluster does not answer. */
@@ -31,7 +32,7 @@ export async function leave(options: LeaveOptions): Promise<Result> {
       value: { left: false, kept: [] },
       text: () => 'Neither weft init nor weft join has set this host up: there is nothing to undo.',
     };
-  const units = UNITS.filter((unit) => files.has(`/etc/systemd/system/${unit}.service`));
+  const units = UNITS.filter((unit) => host.hasUnit(unit));
   if (kind === 'init' && !options.force) await checkAlone(host, options);
   if (systemd !== undefined && units.includes('weft-agent')) await systemd.disable('weft-agent');
   // Files below another root are of a host that does not run.
@@ -117,13 +118,13 @@ async function leaveCluster(host: SetupHost, options: LeaveOptions): Promise<voi
 
 /** Takes away what weft made on this node, and its records. */
 function cleanUp(): Promise<void> {
-  const [node, script] = programWords();
+  const [program = '', ...words] = ownCommand();
   // Settings of the caller's environment are not the service's.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('WEFT_')));
   return new Promise((resolve, reject) => {
     execFile(
-      node,
-      [script, 'agent', '--cleanup', '--log-level', 'warn'],
+      program,
+      [...words, 'agent', '--cleanup', '--log-level', 'warn'],
       { env, timeout: CLEANUP_MS },
       (error, _stdout, stderr) => {
         if (error === null) resolve();

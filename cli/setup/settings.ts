@@ -31,6 +31,10 @@ export async function missingIn(text: string, wanted: Settings, path: string): P
   });
 }
 
+/** Whether there is no setting in it. @throws WeftError FAILED_PRECONDITION */
+export const saysNothing = async (text: string, path: string): Promise<boolean> =>
+  Object.keys(await parseSettings(text, path)).length === 0;
+
 /** One value of a file as text; undefined where it is not in it. @throws WeftError FAILED_PRECONDITION */
 export async function valueIn(
   text: string | undefined,

@@ -1,9 +1,8 @@
-// The systemd units: those of deploy/, with the paths of this weft and its Node.js.
-import { readFileSync, realpathSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+// The systemd units: those of deploy/, with the words that start this weft.
+import { dirname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-import { packageRoot } from '../../daemon/version.js';
+import { ownCommand, ownFile } from '../../daemon/version.js';
 import type { SetupFile } from './files.js';
 
 export const UNITS = ['weft-controller', 'weft-agent'] as const;
@@ -14,29 +13,39 @@ const UNIT_FOLDER = '/etc/systemd/system';
 /** What deploy/ has in place of the program. */
 const PLACE = '/usr/local/bin/weft';
 
-/** The program that this command is of, as words. systemd's PATH may have no Node.js, or another one. */
-export const programWords = (): [node: string, script: string] => [
-  realpathSync(process.execPath),
-  join(realpathSync(packageRoot), 'bin/weft'),
-];
+/** Where packages have their units; systemd prefers UNIT_FOLDER (systemd.unit(5)). */
+const PACKAGED_FOLDER = '/usr/lib/systemd/system';
 
-/** @param more lines for the section Service */
-export function unitFile(unit: Unit, more: readonly string[] = [], program = programWords()): SetupFile {
-  const text = readFileSync(join(packageRoot, 'deploy', `${unit}.service`), 'utf8');
-  const [node, script] = program;
-  const root = dirname(dirname(script));
+export const packagedUnit = (unit: Unit): string => `${PACKAGED_FOLDER}/${unit}.service`;
+
+/** @param more lines for the section Service @param program Node.js and a script, or the single executable */
+export function unitFile(
+  unit: Unit,
+  more: readonly string[] = [],
+  program: readonly string[] = ownCommand(),
+): SetupFile {
+  const [executable = '', script] = program;
+  const root = script === undefined ? undefined : dirname(dirname(script));
+  const manual = root === undefined ? 'man:weft(8)' : specifiers(pathToFileURL(`${root}/README.md`).href);
   return {
     path: `${UNIT_FOLDER}/${unit}.service`,
-    text: text
-      .replace(`ExecStart=${PLACE} `, () => `ExecStart=${quoted(node)} ${quoted(script)} `)
-      .replace(
-        /^Documentation=.*$/m,
-        () => `Documentation=${specifiers(pathToFileURL(`${root}/README.md`).href)}`,
-      )
+    text: ownFile(`deploy/${unit}.service`)
+      .replace(`ExecStart=${PLACE} `, () => `ExecStart=${program.map(quoted).join(' ')} `)
+      .replace(/^Documentation=.*$/m, () => `Documentation=${manual}`)
       .replace(/^\[Service\]$/m, () => ['[Service]', ...more].join('\n'))
-      .replace(/^ProtectHome=yes$/m, () => protectHome([node, root]).join('\n')),
+      .replace(/^ProtectHome=yes$/m, () => protectHome([executable, ...(root ? [root] : [])]).join('\n')),
   };
 }
+
+/** Lines beside those of a package's unit. */
+export const dropIn = (unit: Unit, more: readonly string[]): SetupFile => ({
+  path: `${UNIT_FOLDER}/${unit}.service.d/weft-init.conf`,
+  text: ['[Service]', ...more, ''].join('\n'),
+});
+
+/** Whether a package's unit starts this very weft. */
+export const startsThis = (unitText: string): boolean =>
+  unitText.includes(`\nExecStart=${ownCommand().map(quoted).join(' ')} `);
 
 const specifiers = (text: string): string => text.replaceAll('%', '%%');
 

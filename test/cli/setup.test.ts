@@ -103,6 +103,11 @@ test('a unit has the words of the program, and sees it where it is in a home fol
   const agent = unitFile('weft-agent', [], ['/usr/bin/node', '/opt/we ft/100%/bin/weft']).text;
   t.regex(agent, /^ExecStart=\/usr\/bin\/node "\/opt\/we ft\/100%%\/bin\/weft" agent$/m);
   t.regex(agent, /^Documentation=file:\/\/\/opt\/we%%20ft\/100%%25\/README\.md$/m);
+  // The single executable has no Node.js beside it, and no folder.
+  const alone = unitFile('weft-controller', [], ['/home/someone/weft']).text;
+  t.regex(alone, /^ExecStart=\/home\/someone\/weft controller$/m);
+  t.regex(alone, /^Documentation=man:weft\(8\)$/m);
+  t.regex(alone, /^ProtectHome=tmpfs\nBindReadOnlyPaths=\/home\/someone\/weft$/m);
   const controller = (node: string, script: string): string[] =>
     unitFile('weft-controller', ['LoadCredential=a:/b'], [node, script])
       .text.split('\n')
@@ -329,4 +334,48 @@ test('a daemon that does not start: its own words, and what to do', async (t) =>
   t.is(ran.code, 1);
   t.like(JSON.parse(ran.stdout), { error: { code: 'UNAVAILABLE' } });
   t.regex(ran.stderr, /weft-controller is not ready: .*bogus at line 1: not known\n.*journalctl.*weft leave/);
+});
+
+test('with a package’s units and settings of comments alone: these are continued, and given back', async (t) => {
+  const host = new TestHost();
+  const packaged = ['agent', 'controller'].map((daemon) => {
+    const path = `/usr/lib/systemd/system/weft-${daemon}.service`;
+    host.write(path, unitFile(`weft-${daemon}` as 'weft-agent', [], [process.execPath, WEFT]).text);
+    host.write(`/etc/weft/${daemon}.yaml`, `# Of the package.\n`);
+    return path;
+  });
+  succeeded(t, await host.weft('init', '--no-start'));
+  t.deepEqual(host.paths, [
+    '/etc/weft/agent.yaml',
+    '/etc/weft/controller.yaml',
+    '/etc/weft/setup.json',
+    ...packaged,
+  ]);
+  t.regex(host.read('/etc/weft/agent.yaml'), /^# Of the package\.\n# Settings .*\ncontroller: \[127/s);
+  const before = host.paths.map((path) => host.read(path));
+  succeeded(t, await host.weft('init', '--no-start'));
+  t.deepEqual(
+    host.paths.map((path) => host.read(path)),
+    before,
+  );
+  succeeded(t, await host.weft('leave', '--no-start'));
+  t.deepEqual(host.paths, ['/etc/weft/agent.yaml', '/etc/weft/controller.yaml', ...packaged]);
+  t.is(host.read('/etc/weft/agent.yaml'), '# Of the package.\n');
+
+  // What the controller's unit must show besides is in a file beside it.
+  const made = new TestCa();
+  t.teardown(() => made.remove());
+  succeeded(
+    t,
+    await host.weft('init', '--no-start', '--etcd', 'https://192.0.2.21:2379', '--etcd-ca', made.ca),
+  );
+  const dropIn = `${UNITS}/weft-controller.service.d/weft-init.conf`;
+  t.is(host.read(dropIn), `[Service]\nLoadCredential=etcd-ca:${made.ca}\n`);
+  succeeded(t, await host.weft('leave', '--no-start'));
+  t.false(existsSync(dirname(join(host.root, dropIn))));
+
+  // The units of another weft are not this one's.
+  host.write(packaged[0] ?? '', unitFile('weft-agent', [], ['/opt/other/weft']).text);
+  succeeded(t, await host.weft('init', '--no-start'));
+  t.true(host.paths.includes(`${UNITS}/weft-agent.service`));
 });
