@@ -76,6 +76,8 @@ if [ "$mode" = --test ]; then
   wanted="$wanted podman:podman /usr/lib/cni/bridge:containernetworking-plugins"
   # Checks units, and is the first program of a machine of the tests on another kernel; it is not started here.
   wanted="$wanted systemd-analyze:systemd"
+  # Takes from packages what only debuggers read.
+  wanted="$wanted strip:binutils"
   # Firewalls of hosts, which the tests start in namespaces of their own.
   wanted="$wanted firewalld:firewalld dbus-daemon:dbus-daemon"
   # ufw would take these away, which are the owner's.
