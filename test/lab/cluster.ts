@@ -44,6 +44,8 @@ export class Cluster {
   readonly #infra: { etcd: string; controller: string };
   /** The etcd endpoints of the agents. */
   etcd: string;
+  /** What daemons are started from: this checkout, or another release. Commands are of this checkout. */
+  program = WEFT;
   /** By which the agents join, where the cluster has certificates. */
   #token = '';
 
@@ -142,7 +144,7 @@ export class Cluster {
     const listen = flags.includes('--etcd') ? [] : ['--etcd-listen', this.#infra.etcd];
     const admin = this.secure ? ['--admin-dir', this.#adminDir] : [];
     const started = this.spawn(name, INFRA, [
-      WEFT,
+      this.program,
       'controller',
       '--listen',
       this.#infra.controller,
@@ -189,7 +191,9 @@ export class Cluster {
   /** Starts the agents of several hosts at once, and waits until they are ready. */
   async startAgents(hosts: readonly string[], flags: readonly string[] = []): Promise<void> {
     const one = async (host: string): Promise<void> => {
-      const started = this.spawn(`agent-${host}`, host, [WEFT, 'agent', ...this.agentFlags(host), ...flags]);
+      const started = this.spawn(`agent-${host}`, host, [
+        ...[this.program, 'agent', ...this.agentFlags(host), ...flags],
+      ]);
       await this.says(started, 'the agent serves');
       await this.until(
         `${host} is ready`,

@@ -9,10 +9,11 @@ import { Host, WEFT, type Lab } from './lab.js';
 import type { LabProcess } from './process.js';
 import { until } from './wait.js';
 
-/** The words that weft uses. A unit's processes are children of nobody, as under systemd. */
-const SYSTEMCTL = `#!/bin/sh
+/** The words that weft and its package use. A unit's processes are children of nobody, as under systemd. */
+export const SYSTEMCTL = `#!/bin/sh
 for word in "$@"; do case $word in *.service) unit=\${word%.service} ;; esac; done
 file=/etc/systemd/system/$unit.service
+[ -e $file ] || file=/usr/lib/systemd/system/$unit.service
 pid=/run/units/$unit.pid
 value() { sed -n "s/^$1=//p" $file | sed 's|%S|/var/lib|g;s|[$][$]|$|g'; }
 alive() { [ -e $pid ] && grep -qs '^State:[[:space:]]*[RSDT]' /proc/$(cat $pid)/status; }
@@ -36,6 +37,7 @@ case $1 in
   show) if alive; then echo running; else echo failed; fi ;;
   enable) start ;;
   restart) stop; start ;;
+  try-restart) if alive; then stop; start; fi ;;
   disable) stop ;;
   clean)
     rm -rf "/var/lib/$(value StateDirectory)"

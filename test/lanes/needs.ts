@@ -83,6 +83,17 @@ export class Machine {
         );
       case 'moto':
         return why('bash scripts/moto.sh --check', '', this.checkout);
+      case 'packages':
+        return (
+          why('bash scripts/debian-roots.sh --check', '', this.checkout) ??
+          why(
+            'ls build/packages/*.deb',
+            'there are no packages of this build (npm run test:package)',
+            this.checkout,
+          )
+        );
+      case 'last-release':
+        return why('bash scripts/last-release.sh --check', '', this.checkout);
       case 'other-kernel':
         return why('bash scripts/vm-kernel.sh --check', '', this.checkout);
       case 'node-22':

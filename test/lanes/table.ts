@@ -19,6 +19,8 @@ export type LaneName =
   | 'crictl'
   | 'podman'
   | 'clouds'
+  | 'package'
+  | 'upgrade'
   | 'vm'
   | 'vm-long';
 
@@ -36,6 +38,8 @@ export type Need =
   | 'crictl'
   | 'podman5'
   | 'moto'
+  | 'packages'
+  | 'last-release'
   | 'other-kernel'
   | `node-${OtherNode}`;
 
@@ -189,6 +193,32 @@ const CLOUDS = {
   named: true,
 } as const satisfies Lane;
 
+const PACKAGE = {
+  name: 'package',
+  about: 'the packages, on Debian 12 and 13 without Node.js',
+  files: ['test/package/*.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '5m',
+  needs: ['root', 'vxlan', 'packages'],
+  load: 0.7,
+  again: true,
+  named: true,
+} as const satisfies Lane;
+
+const UPGRADE = {
+  name: 'upgrade',
+  about: 'the last release and this one in one cluster',
+  files: ['test/upgrade/*.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '5m',
+  needs: ['root', 'etcd', 'vxlan', 'dockerd', 'podman', 'last-release'],
+  load: 0.7,
+  again: true,
+  named: true,
+} as const satisfies Lane;
+
 const unitWith = (node: OtherNode): Lane => ({
   ...UNIT,
   name: `unit@${node}`,
@@ -234,6 +264,8 @@ export const LANES: readonly Lane[] = [
   CRICTL,
   PODMAN,
   CLOUDS,
+  PACKAGE,
+  UPGRADE,
   unitWith('24'),
   {
     name: 'store',
