@@ -4,6 +4,7 @@ import { prefixesOf } from '../core/network.js';
 import { coversUnderlay, findOverlap } from '../core/overlap.js';
 import type { Network } from '../core/records.js';
 import type { Problem } from '../core/problem.js';
+import { isTooOld, tooOld } from '../core/versions.js';
 import type { Problem as ProblemMessage } from '../proto/gen/weft/v1/types.js';
 import { DisplacedNodes } from '../store/displaced-nodes.js';
 import type { Store } from '../store/store.js';
@@ -83,7 +84,11 @@ export class Problems {
       const { problems = [] } = this.#reports.reportOf(node)?.status ?? {};
       return problems.map((problem) => ({ node, problem: problemFrom(problem) }));
     });
-    const problems = [...down.map((name) => this.#down(name)), ...problemsOfNodes(reported, isUp)];
+    const old = names.filter(isUp).flatMap((name): Problem[] => {
+      const { version = '' } = this.#store.view.nodes.get(name) ?? {};
+      return isTooOld(version) ? [{ what: `node ${name}`, ...tooOld(version, 'that host') }] : [];
+    });
+    const problems = [...down.map((name) => this.#down(name)), ...old, ...problemsOfNodes(reported, isUp)];
     if (problems.length <= MOST_OF_NODES) return problems;
     const rest = problems.length - MOST_OF_NODES;
     return [

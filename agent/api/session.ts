@@ -62,6 +62,8 @@ export interface SessionOptions {
   log: Logger;
   /** Called with what a controller says that containers must not reach, HOST:PORT. */
   onControl?: (addresses: readonly string[]) => void;
+  /** Called with the version of each controller that it is connected to, and its HOST:PORT. */
+  onVersion?: (version: string, address: string) => void;
   onState?: (state: SessionState) => void;
 }
 
@@ -190,7 +192,11 @@ class Conversation {
   /** When the message was sent that is acknowledged next. */
   #sentAt = performance.now();
 
-  constructor(address: string, options: SessionOptions, onAccepted: () => void) {
+  constructor(
+    private readonly address: string,
+    options: SessionOptions,
+    onAccepted: () => void,
+  ) {
     this.#options = options;
     this.#onAccepted = onAccepted;
     const peer = `the controller at ${address}`;
@@ -238,10 +244,11 @@ class Conversation {
     if (message?.$case === 'request') void this.#carryOut(message.value);
   }
 
-  #acknowledge({ sequence, control, events, time }: Acknowledgement): void {
+  #acknowledge({ sequence, control, events, time, version }: Acknowledgement): void {
     if (time > 0) this.#options.onTime?.(time, performance.now() - this.#sentAt);
     if (!this.accepted) {
       this.#options.onControl?.(control);
+      this.#options.onVersion?.(version, this.address);
       this.accepted = true;
       this.#onAccepted();
       this.#heartbeat = setInterval(() => this.#report(), REPORT_EVERY_MS);

@@ -27,6 +27,7 @@ export type ProblemKind =
   | 'awaited-network'
   | 'certificate'
   | 'clock'
+  | 'controller-version'
   | 'plain-text'
   | 'subnet-only'
   // The reconciler, in the scope of its target.

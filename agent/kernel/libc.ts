@@ -11,6 +11,7 @@ function load() {
   /** include/uapi/linux/filter.h: the number of instructions, and where they are. */
   const sockFprog = koffi.struct({ length: 'uint16_t', filter: 'uint8_t *' });
   return {
+    sockFprog,
     socket: libc.func('int socket(int domain, int type, int protocol)'),
     bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
     connect: libc.func('int connect(int fd, const uint8_t *address, uint32_t length)'),
@@ -143,7 +144,7 @@ export function receiveWithAddress(fd: number, buffer: Buffer, address: Buffer):
 /** Only what a program of classic BPF passes is received. @param program instructions of 8 bytes */
 export function attachFilter(fd: number, program: Buffer): void {
   const value = { length: program.length / 8, filter: program };
-  const size = koffi.sizeof(sockFprog);
+  const size = koffi.sizeof(c().sockFprog);
   checked('setsockopt', c().attachFilter(fd, SOL_SOCKET, SO_ATTACH_FILTER, value, size) as number);
 }
 

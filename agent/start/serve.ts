@@ -7,6 +7,7 @@ import { publicAddresses } from '../../core/compile.js';
 import { messageOf, nextOf } from '../../core/errors.js';
 import type { Manager } from '../../core/manager.js';
 import type { Endpoint, NodeRecord } from '../../core/records.js';
+import { isTooOld, tooOld } from '../../core/versions.js';
 import type { Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { ownValues } from '../../daemon/settings.js';
 import { version } from '../../daemon/version.js';
@@ -77,6 +78,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
       const key = { scope: NODE, kind: 'clock' } as const;
       opened.problems.put(key, clockProblem(Date.now(), controller, withinMs, session.state().address));
     },
+    onVersion: (its, address) => checkVersion(opened, its, address),
     handle: (request) => handleRequest(request, api, parts.tracer, shutdown.signal),
     log,
   });
@@ -221,4 +223,10 @@ async function openHttp(
     );
     return undefined;
   }
+}
+
+function checkVersion({ problems }: Opened, its: string, address: string): void {
+  const key = { scope: NODE, kind: 'controller-version' } as const;
+  if (isTooOld(its)) problems.set(key, { what: `the controller at ${address}`, ...tooOld(its, 'its host') });
+  else problems.clear(key);
 }

@@ -435,6 +435,17 @@ test('before the first read of etcd every call fails; while etcd is away reads w
   );
 });
 
+test('status names a node whose weft is too old', async (t) => {
+  const it = await started(t);
+  it.store.putNode(node('n1', '192.0.2.1', { version: '0.0.9' }));
+  it.store.putNode(node('n2', '192.0.2.2'));
+  const { health, problems } = await status(it);
+  t.is(health, 'degraded');
+  t.is(problems.length, 1);
+  t.like(problems[0], { what: 'node n1' });
+  t.regex(problems[0]?.why ?? '', /^its weft is 0\.0\.9, and this release works with [\d.]+ and newer$/);
+});
+
 test('status shows the controller, the cluster and its problems', async (t) => {
   const it = await started(t);
   await createNetwork(it, { name: 'blue', subnet: '10.100.0.0/16' });

@@ -1,6 +1,9 @@
 // The last release and this one in one cluster, under traffic: daemons change one by one, in both directions.
 //
 // scripts/last-release.sh builds the release. Commands and the shim of CNI are of this checkout throughout.
+import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
@@ -9,6 +12,7 @@ import { dockerHosts, IMAGE, type DockerHost } from '../lab/docker.js';
 import { must } from '../lab/exec.js';
 import { CHECKOUT, WEFT } from '../lab/lab.js';
 import { Meter, monotonic } from '../lab/meter.js';
+import { temporaryFolder } from '../lab/temporary-folder.js';
 
 type Daemon = 'controller' | 'h1' | 'h2';
 
@@ -140,6 +144,40 @@ async function changes(t: ExecutionContext, secure: boolean, order: readonly Dae
   await lab.until('nothing is attached', async () => (await upgrade.endpoints()).length === 0);
   await lab.json('h1', 'network', 'rm', 'blue');
 }
+
+/** The last release, under a version that is older than any. */
+function ancient(t: ExecutionContext): string {
+  const folder = temporaryFolder(t, 'weft-ancient-');
+  const from = dirname(dirname(release));
+  for (const part of ['build', 'node_modules', 'deploy']) symlinkSync(join(from, part), join(folder, part));
+  cpSync(join(from, 'bin'), join(folder, 'bin'), { recursive: true });
+  const about = JSON.parse(readFileSync(join(from, 'package.json'), 'utf8')) as object;
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ ...about, version: '0.0.9' }));
+  return join(folder, 'bin/weft');
+}
+
+test.serial('a version that is too old is told, on both sides', async (t) => {
+  const lab = await Cluster.create(2);
+  t.teardown(() => lab.lab.down());
+  const old = ancient(t);
+  await lab.startController();
+  await lab.startAgents(['h2']);
+  lab.program = old;
+  await lab.startAgents(['h1']);
+  const problems = async (...where: string[]): Promise<string[]> => {
+    // Where the agent does not answer the exit status is 1.
+    const { stdout } = await lab.weft('h2', 'status', ...where, '-o', 'json');
+    const status = JSON.parse(stdout) as { problems: { what: string; why: string }[] };
+    return status.problems
+      .filter(({ why }) => why.startsWith('its weft'))
+      .map(({ what, why }) => `${what}: ${why.replace(/, and .*/, '')}`);
+  };
+  t.deepEqual(await problems('--agent', '/nonexistent.sock'), ['node h1: its weft is 0.0.9']);
+  await lab.process('controller').stop();
+  await lab.startController();
+  const told = ['the controller at 192.0.2.2:7400: its weft is 0.0.9'];
+  await lab.until('it is told', async () => (await problems()).join() === told.join());
+});
 
 test.serial('plain text: the agents first', (t) => changes(t, false, ['h1', 'controller', 'h2']));
 test.serial('by token: the controller first', (t) => changes(t, true, ['controller', 'h2', 'h1']));
