@@ -172,13 +172,14 @@ function replaceOnce(text: string, what: string, by: string, path: string): stri
   return parts.join(by);
 }
 
-/** The libraries whose files are in the bundles, by name. */
-export function packagesIn(root: string, { outputs }: Metafile): Package[] {
+/** The libraries whose files are in the bundles, by name. @param beside those that are not, and go with them */
+export function packagesIn(root: string, { outputs }: Metafile, beside: readonly string[] = []): Package[] {
   const files = Object.values(outputs).flatMap(({ inputs }) => Object.keys(inputs));
   const folders = new Set(
     files.flatMap((file) => /^(?:etcd:)?(.*node_modules\/(?:@[^/]+\/)?[^/]+)/.exec(file)?.slice(1, 2) ?? []),
   );
-  return [...new Set([...folders].map((folder) => resolve(root, folder)))]
+  const own = beside.map((name) => join('node_modules', name));
+  return [...new Set([...folders, ...own].map((folder) => resolve(root, folder)))]
     .map((folder) => {
       const { name, version, license } = JSON.parse(
         readFileSync(join(folder, 'package.json'), 'utf8'),

@@ -7,24 +7,26 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 
 import { OWN_FILES } from '../../daemon/version.js';
-import { bundle, PROGRAMS } from '../bundle.js';
+import { bundle, packagesIn, PROGRAMS, type Package } from '../bundle.js';
 import { checkNode, nativeFiles, NODE_VERSION, TARGETS, type Target } from './target.js';
 
 /** Node.js looks for the resource by this name, and for this word with :1 behind it. */
 const RESOURCE = 'NODE_SEA_BLOB';
 const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
-/** Copies the bundles of this build, makes that of the pump, and records the code caches with the Node.js of the packages. */
-export async function prepareBundles(root: string, folder: string): Promise<void> {
+/**
+ * Makes the bundles, that of the pump, too, and records the code caches with the Node.js of the packages.
+ * @returns the libraries in them
+ */
+export async function prepareBundles(root: string, folder: string): Promise<Package[]> {
   mkdirSync(folder, { recursive: true });
-  for (const program of PROGRAMS)
-    copyFileSync(join(root, 'build/bundled', `${program}.cjs`), join(folder, `${program}.cjs`));
-  await bundle(root, folder, ['pump']);
+  const made = await bundle(root, folder, [...PROGRAMS, 'pump']);
   const own = TARGETS.find(({ arch }) => arch === process.arch);
   if (own === undefined) throw new Error(`packages are not made on ${process.arch}`);
   const module = join(root, 'build/bundle/cache.js');
   const script = `const { recordAll } = await import(${JSON.stringify(module)}); await recordAll(${JSON.stringify(folder)});`;
   execFileSync(checkNode(root, own), ['--input-type=module', '--eval', script], { stdio: 'inherit' });
+  return packagesIn(root, made, ['koffi']);
 }
 
 /** @param folder of `prepareBundles` @returns its path, in the same folder */

@@ -6,6 +6,8 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
 import { UNITS, unitFile } from '../../cli/setup/units.js';
+import type { Package } from '../bundle.js';
+import { licences } from '../licences.js';
 import { manualPages } from './manual.js';
 import { nativeFiles, nodeFolder, type Target } from './target.js';
 
@@ -21,6 +23,8 @@ export interface Sources {
   target: Target;
   /** The single executable. */
   executable: string;
+  /** The libraries in it. */
+  packages: readonly Package[];
   /** Of manual pages, as 2026-01-31. */
   date: string;
 }
@@ -39,7 +43,8 @@ export interface Places {
   networkd: string;
 }
 
-export function commonFiles({ root, target, executable, date }: Sources, places: Places): PackageFile[] {
+export function commonFiles(sources: Sources, places: Places): PackageFile[] {
+  const { root, target, executable, date } = sources;
   const { prefix, networkManager, networkd } = places;
   const weft = (...args: string[]): string =>
     execFileSync(process.execPath, [join(root, 'bin/weft'), ...args], { encoding: 'utf8', env: {} });
@@ -64,7 +69,7 @@ export function commonFiles({ root, target, executable, date }: Sources, places:
     { path: `${networkd}/10-weft.network`, content: read('deploy/package/weft.network') },
     { path: `${docs}/copyright`, content: read('deploy/package/copyright') },
     { path: `${docs}/changelog.gz`, content: compressed(read('CHANGELOG.md')) },
-    { path: `${docs}/licences.gz`, content: compressed(licences(root, target)) },
+    { path: `${docs}/licences.gz`, content: compressed(allLicences(sources)) },
     ...['agent.yaml', 'controller.yaml'].map((name) => ({
       path: `${docs}/examples/${name}`,
       content: read(`deploy/${name}`),
@@ -82,13 +87,9 @@ export const unitFiles = (folder: string, program: string): PackageFile[] =>
 /** gzip without a date or a name, so that the same text is the same file. */
 const compressed = (content: Buffer | string): Buffer => gzipSync(content, { level: 9 });
 
-function licences(root: string, target: Target): string {
-  const part = (title: string, path: string): string => `${title}\n\n${readFileSync(path, 'utf8')}\n`;
-  return [
-    part('Node.js', join(nodeFolder(root, target), 'LICENSE')),
-    part('koffi', join(root, 'node_modules/koffi/LICENSE.txt')),
-    part('Libraries in weft', join(root, 'build/bundled/LICENSES.txt')),
-  ].join(`${'='.repeat(80)}\n`);
+function allLicences({ root, target, packages }: Sources): string {
+  const node = readFileSync(join(nodeFolder(root, target), 'LICENSE'), 'utf8');
+  return `${licences(packages)}\n${'='.repeat(80)}\nNode.js\n\n${node}`;
 }
 
 export function writeFiles(folder: string, files: readonly PackageFile[]): void {

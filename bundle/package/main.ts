@@ -1,14 +1,16 @@
 // Makes what is installed: `node build/bundle/package/main.js [ARCH…] [--quick] [--out DIR]`, the second half of `npm run package`.
 //
-// dist/, or DIR, has the single executable, the Debian package and the archive for each machine. --quick compresses less, for
-// tests.
+// dist/, or DIR, has the single executable, the Debian package and the archive for each machine, with their checksums and the bill
+// of materials. --quick compresses less, for tests.
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { version } from '../../daemon/version.js';
+import { billOfMaterials } from './bill.js';
 import { makeDeb } from './deb.js';
 import { makeExecutable, prepareBundles } from './executable.js';
 import { makeTarball } from './tarball.js';
@@ -41,15 +43,17 @@ function dateOf(): number {
 }
 
 const date = dateOf();
+const when = new Date(date * 1000).toISOString();
 process.env['SOURCE_DATE_EPOCH'] = String(date);
 process.umask(0o022);
 rmSync(WORK, { recursive: true, force: true });
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
-await prepareBundles(ROOT, WORK);
+const packages = await prepareBundles(ROOT, WORK);
+const made: string[] = [];
 for (const target of targets) {
   const executable = await makeExecutable(ROOT, WORK, target);
-  const sources = { root: ROOT, target, executable, date: new Date(date * 1000).toISOString().slice(0, 10) };
+  const sources = { root: ROOT, target, executable, packages, date: when.slice(0, 10) };
   const alone = `weft-linux-${target.arch}`;
   copyFileSync(executable, join(out, alone));
   const folder = join(WORK, `deb-${target.arch}`);
@@ -57,8 +61,17 @@ for (const target of targets) {
   const deb = makeDeb(sources, { folder, out, version, compression });
   const archived = join(WORK, target.arch, `weft-${version}`);
   const tarball = makeTarball(sources, { folder: archived, out, version, date });
+  made.push(alone, deb, tarball);
   for (const name of [alone, deb, tarball])
     process.stdout.write(
       `${join(values.out, name)}  ${(statSync(join(out, name)).size / 1e6).toFixed(1)} MB\n`,
     );
+}
+const bill = `weft-${version}.cdx.json`;
+writeFileSync(join(out, bill), billOfMaterials({ root: ROOT, targets, version, date: when }, packages));
+const sums = [...made, bill].map((name) => `${sha256(readFileSync(join(out, name)))}  ${name}\n`);
+writeFileSync(join(out, 'SHA256SUMS'), sums.join(''));
+
+function sha256(content: Buffer): string {
+  return createHash('sha256').update(content).digest('hex');
 }
