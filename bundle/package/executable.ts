@@ -70,7 +70,7 @@ export async function makeExecutable(root: string, folder: string, target: Targe
   const path = join(folder, `weft-linux-${target.arch}`);
   copyFileSync(node, path);
   chmodSync(path, 0o755);
-  // A sixth of it is names for debuggers.
+  // A seventh of it is names for debuggers. The strip of one machine knows no binaries of others.
   if (isOwn) execFileSync('strip', [path]);
   execFileSync(process.execPath, [
     join(root, 'node_modules/postject/dist/cli.js'),

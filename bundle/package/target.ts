@@ -23,7 +23,11 @@ export const TARGETS: readonly Target[] = [
     debian: 'amd64',
     sha256: 'a7ec1b37e6ff9d187e4198c5b6df9a4eb1c74dd31804fb3bac55cc4ceca1ac01',
   },
-  { arch: 'arm64', debian: 'arm64', sha256: '8f9c2a55879e9705cb285b6cdd649d95df642c6720f052cb30f300d2677da99f' },
+  {
+    arch: 'arm64',
+    debian: 'arm64',
+    sha256: '8f9c2a55879e9705cb285b6cdd649d95df642c6720f052cb30f300d2677da99f',
+  },
 ];
 
 /** Where scripts/package.sh puts what is of other machines. */
