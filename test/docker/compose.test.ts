@@ -17,7 +17,7 @@ let lab: Lab;
 let h1: DockerHost;
 let h2: DockerHost;
 
-/** The programs that the Dockerfile would install, with the libraries that they need, and node_modules. */
+/** The programs that the Dockerfile would install, with the libraries that they need, node_modules, and the packages' Node.js. */
 async function makeBase(): Promise<string> {
   const root = join(lab.folder, 'base');
   const tar = join(lab.folder, 'base.tar');
@@ -38,6 +38,7 @@ async function makeBase(): Promise<string> {
   ])
     mkdirSync(join(root, part), { recursive: true });
   const npm = dirname(dirname(realpathSync((await must(['sh', '-c', 'command -v npm'])).trim())));
+  const node = 'node_modules/.cache/weft-node/node_modules/node-24';
   const script = `set -e
     ln -s /run ${root}/var/run
     cp /bin/busybox ${root}/bin/ && for a in $(busybox --list); do [ $a = busybox ] || [ $a = setpriv ] || ln -s busybox ${root}/bin/$a; done
@@ -48,12 +49,15 @@ async function makeBase(): Promise<string> {
     mkdir -p ${root}/usr/lib/node_modules && cp -a ${npm} ${root}/usr/lib/node_modules/npm
     ln -s /usr/lib/node_modules/npm/bin/npm-cli.js ${root}/usr/bin/npm
     ln -s /bin/env ${root}/usr/bin/env
-    for program in nft iptables ip6tables iptables-restore ip6tables-restore iptables-save ip6tables-save etcd setpriv; do
+    for program in nft iptables ip6tables iptables-restore ip6tables-restore iptables-save ip6tables-save etcd setpriv bash strip dpkg-deb tar; do
       path=$(command -v $program) && with $(readlink -f $path) && [ -e ${root}/usr/bin/$program ] || ln -s $(readlink -f $path) ${root}/usr/bin/$program
     done
     for modules in /usr/lib/*-linux-gnu/xtables; do [ ! -d $modules ] || { mkdir -p ${root}$modules && cp -L $modules/*.so ${root}$modules/; }; done
     tar -C ${CHECKOUT} --exclude='buf-linux*' --exclude='*oxlint*' --exclude=dprint-node --exclude=.cache -cf - node_modules | tar -C ${root}/opt/weft -xf -
+    mkdir -p ${root}/opt/weft/${node}/bin
+    cp -L ${CHECKOUT}/${node}/bin/node ${root}/opt/weft/${node}/bin/ && cp ${CHECKOUT}/${node}/LICENSE ${root}/opt/weft/${node}/
     tar -C ${root} -cf ${tar} .`;
+  await must(['bash', join(CHECKOUT, 'scripts/other-nodes.sh')], { timeoutMs: 240_000 });
   await must(['bash', '--norc', '-c', script], { timeoutMs: 120_000 });
   return tar;
 }
@@ -66,7 +70,7 @@ function compose(host: DockerHost, env: Record<string, string>, ...args: string[
       DOCKER_HOST: `unix://${host.engine}`,
       DOCKER_BUILDKIT: '0',
       COMPOSE_DOCKER_CLI_BUILD: '0',
-      WEFT_BASE: 'base',
+      ...{ WEFT_BASE: 'base', WEFT_RUNTIME: 'base' },
       ...env,
     },
   });
