@@ -39,7 +39,7 @@ function pageOf(words: readonly string[], about: string, body: readonly string[]
     '.SH NAME',
     `${escaped(name)} \\- ${escaped(about.replace(/\.$/, ''))}`,
   ];
-  return { name: `${name}.${SECTION}`, text: `${[...head, ...body].join('\n')}\n` };
+  return { name: `${name}.${SECTION}`, text: `${[...head, '.SH DESCRIPTION', ...body].join('\n')}\n` };
 }
 
 const seeAlso = (commands: readonly Command[]): string =>
