@@ -21,6 +21,6 @@ RUN { command -v nft && command -v iptables && command -v etcd; } >/dev/null || 
       apt-get update && apt-get install -y --no-install-recommends libnftables1 nftables iptables iproute2 etcd-server && \
       rm -rf /var/lib/apt/lists/* /usr/sbin/policy-rc.d; }
 RUN rm -rf /opt/weft
-COPY --from=build /opt/weft/build/package/deb-*/usr /usr
+COPY --from=build /opt/weft/dist/.work/deb-*/usr /usr
 ENTRYPOINT ["weft"]
 CMD ["help"]

@@ -17,7 +17,7 @@ import { makeTarball } from './tarball.js';
 import { TARGETS } from './target.js';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../../..');
-const WORK = join(ROOT, 'build/package');
+const WORK = join(ROOT, 'dist/.work');
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { quick: { type: 'boolean', default: false }, out: { type: 'string', default: 'dist' } },

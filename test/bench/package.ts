@@ -1,6 +1,6 @@
 // The packages: how large they are, and how the single executable starts beside the checkout, in one run.
 //
-// scripts/bench.sh makes them first (build/packages).
+// scripts/bench.sh makes them first (dist/test).
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -9,7 +9,7 @@ import { CHECKOUT, WEFT } from '../lab/lab.js';
 import { sweep } from '../lab/runs.js';
 import { cpuOf, cpuOfCommands, median, residentOf } from './usage.js';
 
-const FOLDER = join(CHECKOUT, 'build/packages');
+const FOLDER = join(CHECKOUT, 'dist/test');
 const EXECUTABLE = join(FOLDER, `weft-linux-${process.arch}`);
 const STARTS = Number(process.env['WEFT_BENCH_STARTS'] ?? 5);
 const COMMANDS = [

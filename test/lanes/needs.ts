@@ -87,7 +87,7 @@ export class Machine {
         return (
           why('bash scripts/debian-roots.sh --check', '', this.checkout) ??
           why(
-            'ls build/packages/*.deb',
+            'ls dist/test/*.deb',
             'there are no packages of this build (npm run test:package)',
             this.checkout,
           )

@@ -200,7 +200,7 @@ const PACKAGE = {
   ava: 'per file',
   concurrency: 1,
   timeout: '5m',
-  needs: ['root', 'vxlan', 'packages'],
+  needs: ['root', 'etcd', 'vxlan', 'packages'],
   load: 0.7,
   again: true,
   named: true,

@@ -43,7 +43,7 @@ const dpkg = (host: DebianHost, line: string): Promise<string> => host.run(`dpkg
 async function cluster(): Promise<string> {
   const [h1, h2] = hosts;
   const { next } = await json<{ next: string[] }>(h1, `init --advertise ${h1.ip}`);
-  await h2.run(next[0] ?? '');
+  await h2.run(`${next[0] ?? ''} --node two`);
   await h1.run('weft network create blue --subnet 10.100.0.0/16');
   const ends = await Promise.all(
     containers.map(async (container, i) => {
@@ -102,10 +102,15 @@ test.serial('install, init, join, upgrade under traffic, removal, purge', async 
   t.is((await meter.settled(began)).lost, 0);
 
   await dpkg(h2, '-r weft');
+  await h2.run('touch /etc/weft/own.pem');
   await dpkg(h2, '-P weft');
-  t.is(await left(h2), '');
-  const { length } = (await json<{ name: string }[]>(h1, 'node ls')).filter(({ name }) => name === 'h2');
-  t.is(length, 0);
+  t.is(await left(h2), '/etc/weft\n/etc/weft\n');
+  t.is(await h2.run('ls /etc/weft && rm -r /etc/weft'), 'own.pem\n');
+  const nodes = await json<{ name: string }[]>(h1, 'node ls');
+  t.deepEqual(
+    nodes.map(({ name }) => name),
+    ['h1'],
+  );
   // Installed, and purged at once.
   await dpkg(h1, '-P weft');
   t.is(await left(h1), '');

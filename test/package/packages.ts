@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { must } from '../lab/exec.js';
 import { CHECKOUT } from '../lab/lab.js';
 
-const MADE = join(CHECKOUT, 'build/packages');
+const MADE = join(CHECKOUT, 'dist/test');
 
 /** @throws Error where they were not made */
 export function madePackage(ending: string): string {
   const name = readdirSync(MADE).find((file) => file.endsWith(ending));
   if (name === undefined)
-    throw new Error(`build/packages has nothing that ends with ${ending}: npm run test:package makes it`);
+    throw new Error(`dist/test has nothing that ends with ${ending}: npm run test:package makes it`);
   return join(MADE, name);
 }
 
