@@ -49,7 +49,14 @@ export async function makeExecutable(root: string, folder: string, target: Targe
     absWorkingDir: root,
     entryPoints: ['build/bundle/package/launcher.js'],
     outfile: launcher,
-    ...{ bundle: true, platform: 'node', target: 'node24', format: 'cjs', minifyWhitespace: true },
+    ...{
+      bundle: true,
+      platform: 'node',
+      target: 'node24',
+      format: 'cjs',
+      minifyWhitespace: true,
+      lineLimit: 160,
+    },
     define: {
       ASSETS: JSON.stringify(Object.keys(assets)),
       NATIVE_HASH: JSON.stringify(hashOf(Object.values(natives))),

@@ -45,9 +45,11 @@ switch (command) {
     void load(command).run(rest);
     break;
   case '__pump': {
-    const [stateDir = '', ...argv] = rest;
+    // It runs as it is loaded, with what is behind its path.
+    const [stateDir = ''] = rest;
+    process.argv.splice(2, 2);
     natives.load(stateDir);
-    void load('pump').run(argv);
+    load('pump');
     break;
   }
   default:

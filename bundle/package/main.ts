@@ -31,7 +31,7 @@ const targets = arches.map((name) => {
   return target;
 });
 
-/** Of the commit that this is of, or of now: files have it as their time, so that two makings give the same packages. */
+/** Seconds since the epoch, of the commit that this is of, or of now: what the files in the packages have as their time. */
 function dateOf(): number {
   const given = Number(process.env['SOURCE_DATE_EPOCH']);
   if (Number.isInteger(given) && given > 0) return given;

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { NODE_VERSION } from '../../bundle/package/target.js';
 import { exec, must, type Outcome } from '../lab/exec.js';
 import { CHECKOUT } from '../lab/lab.js';
 import { temporaryFolder } from '../lab/temporary-folder.js';
@@ -57,6 +58,11 @@ class Clone {
     return exec(['bash', join(this.folder, 'scripts/release.sh'), version, '--no-packages']);
   }
 }
+
+test('packages have the Node.js that tests run with', (t) => {
+  const script = readFileSync(join(CHECKOUT, 'scripts/other-nodes.sh'), 'utf8');
+  t.true(script.includes(` ${NODE_VERSION}'`), NODE_VERSION);
+});
 
 test('the version goes where it is written, the changelog gets a heading, and all of it a tag', async (t) => {
   const clone = await Clone.make(t);
