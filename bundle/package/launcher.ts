@@ -27,10 +27,12 @@ function load(program: string): Program {
     ...(hasCache && { cachedData: assetOf(`${program}.cache`) }),
   });
   // As in bin/weft.
-  if (program !== 'cli') setFlagsFromString('--semi-space-growth-factor=8');
+  const grow = (factor: number): void => setFlagsFromString(`--semi-space-growth-factor=${factor}`);
+  if (program !== 'cli') grow(4);
   const module = { exports: {} as Program };
   const wrapper = script.runInThisContext() as (...of: unknown[]) => void;
   wrapper(module.exports, natives.require, module, filename, process.execPath);
+  if (program !== 'cli') grow(1);
   return module.exports;
 }
 
