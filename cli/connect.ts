@@ -6,6 +6,7 @@ import { readTls } from '../daemon/tls.js';
 import type { GlobalOptions } from './global-options.js';
 import { credentialsFor, type Trust } from './identity.js';
 import type { Event, WatchEventsRequest } from '../proto/gen/weft/v1/events.js';
+import type { NodeAnswer, NodeQuery } from '../proto/gen/weft/v1/inspection.js';
 import type { Ask, Method, ServiceClient, ServiceName } from './services.js';
 
 /** Deadline of calls that read, in milliseconds. */
@@ -25,6 +26,15 @@ type Call = <S extends ServiceName, Q, A>(
   route?: string,
 ) => Promise<A>;
 
+export interface Inspection {
+  whom: 'controller' | 'agent';
+  /** `operate`: what only managers may ask. */
+  method: 'inspect' | 'operate';
+  query: NodeQuery;
+  /** Ends it; what was answered counts. */
+  signal?: AbortSignal | undefined;
+}
+
 export interface Connector {
   readonly controller: Call;
   readonly agent: Call;
@@ -34,6 +44,8 @@ export interface Connector {
     request: WatchEventsRequest,
     onEvent: (event: Event) => void,
   ): Promise<void>;
+  /** Asks a node a question with many answers. Settles after the last one. */
+  inspect(asking: Inspection, onAnswer: (answer: NodeAnswer) => void): Promise<void>;
   /** Checks the controller's options, where it is asked only after the agent has failed. @throws WeftError INVALID_ARGUMENT */
   checkController(): void;
   /** A call is about to be sent: from now on an error is not a wrong call. */
@@ -95,6 +107,14 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
       await services.watch({
         ...{ service: 'EventService', request, onEvent, deadlineMs: READ_MS, ...to },
         method: (client) => (asked) => client.watchEvents(asked),
+      });
+    },
+    inspect: async ({ whom, method, query, signal }, onEvent) => {
+      const to = whom === 'agent' ? toAgent() : await toController();
+      const services = await import('./services.js');
+      await services.watch({
+        ...{ service: 'InspectionService', request: query, onEvent, deadlineMs: READ_MS, signal, ...to },
+        method: (client) => (asked) => client[method](asked),
       });
     },
   };

@@ -32,6 +32,15 @@ export function listenForInterrupts(): void {
   process.on('SIGINT', () => interrupted());
 }
 
+/** Ctrl-C calls this, once; the next one ends the program. */
+export function onInterrupt(work: () => void): void {
+  const before = interrupted;
+  interrupted = () => {
+    interrupted = before;
+    work();
+  };
+}
+
 export class Signals {
   #child: ChildProcess | undefined;
   /** The first signal that arrived before the command was started. */

@@ -14,6 +14,8 @@ import {
 } from '../proto/gen/weft/v1/controller.js';
 import { EventServiceClient } from '../proto/gen/weft/v1/events.js';
 import { IdentityServiceClient } from '../proto/gen/weft/v1/identity.js';
+import { InspectionServiceClient } from '../proto/gen/weft/v1/inspection.js';
+import { IpamServiceClient } from '../proto/gen/weft/v1/ipam.js';
 import { KeyServiceClient } from '../proto/gen/weft/v1/keys.js';
 import { TraceServiceClient } from '../proto/gen/weft/v1/trace.js';
 import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
@@ -25,6 +27,8 @@ const CLIENTS = {
   EventService: EventServiceClient,
   HostService: HostServiceClient,
   IdentityService: IdentityServiceClient,
+  InspectionService: InspectionServiceClient,
+  IpamService: IpamServiceClient,
   KeyService: KeyServiceClient,
   NameService: NameServiceClient,
   NetworkService: NetworkServiceClient,
@@ -61,6 +65,8 @@ const clientOf = (service: ServiceName, at: At): Client =>
 export interface Watch<S extends ServiceName, Q, E> extends Omit<Ask<S, Q, E>, 'method'> {
   method: (client: ServiceClient<S>) => (request: Q) => ClientReadableStream<E>;
   onEvent: (event: E) => void;
+  /** Ends it without an error. */
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -68,7 +74,7 @@ export interface Watch<S extends ServiceName, Q, E> extends Omit<Ask<S, Q, E>, '
  * @throws WeftError as the peer answered, or as the transport failed
  */
 export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Promise<void> {
-  const { service, method, request, peer, at, deadlineMs, next, onEvent } = of;
+  const { service, method, request, peer, at, deadlineMs, next, onEvent, signal } = of;
   const client = clientOf(service, at);
   const remote = 'socket' in at ? undefined : at;
   try {
@@ -78,6 +84,13 @@ export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Pr
         reject(deadlineExceeded(`${peer} did not answer within ${deadlineMs / 1000} s`, next));
         stream.cancel();
       }, deadlineMs);
+      const end = (): void => {
+        clearTimeout(late);
+        resolve();
+        stream.cancel();
+      };
+      if (signal?.aborted === true) end();
+      signal?.addEventListener('abort', end, { once: true });
       stream.on('metadata', () => clearTimeout(late));
       stream.on('data', onEvent);
       // An error comes after the end.

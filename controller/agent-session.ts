@@ -3,15 +3,22 @@ import type { ServerDuplexStream } from '@grpc/grpc-js';
 
 import { aborted, deadlineExceeded, parseErrorCode, unavailable, WeftError } from '../core/errors.js';
 import { toServiceError } from '../daemon/grpc.js';
+import type { NodeAnswer, NodeQuery } from '../proto/gen/weft/v1/inspection.js';
 import type { AgentMessage, ControllerMessage, Reply, Request } from '../proto/gen/weft/v1/session.js';
 import type { Clock } from './clock.js';
 
 /** What an agent answers a request with. */
-export type SessionAnswer = Exclude<NonNullable<Reply['reply']>, { $case: 'failure' }>;
+/** To a request that has one. */
+export type SessionAnswer = Exclude<NonNullable<Reply['reply']>, { $case: 'failure' | 'answer' | 'done' }>;
+
+const isWhole = (reply: NonNullable<Reply['reply']>): reply is SessionAnswer =>
+  reply.$case !== 'failure' && reply.$case !== 'answer' && reply.$case !== 'done';
 
 export type Stream = ServerDuplexStream<AgentMessage, ControllerMessage>;
 
 const REPLY_WITHIN_MS = 10_000;
+/** How long an agent may take to begin the answer to a query. */
+const BEGIN_WITHIN_MS = 3000;
 /** A node carries out requests one network at a time: more than this many waiting means that it has stalled. */
 const MOST_PENDING = 256;
 /** How long a living agent may take to answer when another connection claims its name; less than an agent waits for its Hello. */
@@ -28,6 +35,10 @@ export class AgentSession {
   readonly #pending = new Map<
     number,
     { resolve: (answer: SessionAnswer) => void; reject: (error: Error) => void }
+  >();
+  readonly #queries = new Map<
+    number,
+    { take: (answer: NodeAnswer) => void; done: () => void; reject: (error: Error) => void }
   >();
   #nextId = 1;
   #over = false;
@@ -69,11 +80,7 @@ export class AgentSession {
   }
 
   request(request: NonNullable<Request['request']>, signal: AbortSignal): Promise<SessionAnswer> {
-    if (this.#pending.size >= MOST_PENDING) {
-      return Promise.reject(
-        unavailable(`node ${this.node}: ${MOST_PENDING} requests wait for its agent`, 'Try again later.'),
-      );
-    }
+    if (this.#pending.size >= MOST_PENDING) return Promise.reject(this.#isBusy());
     const id = this.#nextId++;
     return new Promise<SessionAnswer>((resolve, reject) => {
       const settle = (): void => {
@@ -107,24 +114,78 @@ export class AgentSession {
     });
   }
 
+  #isBusy(): WeftError {
+    return unavailable(`node ${this.node}: ${MOST_PENDING} requests wait for its agent`, 'Try again later.');
+  }
+
+  /**
+   * Settles when the agent has answered all.
+   * @param take the agent sends more when it has settled
+   */
+  query(query: NodeQuery, take: (answer: NodeAnswer) => Promise<void>, signal: AbortSignal): Promise<void> {
+    if (this.#queries.size >= MOST_PENDING) return Promise.reject(this.#isBusy());
+    const id = this.#nextId++;
+    return new Promise<void>((resolve, reject) => {
+      const settle = (): void => {
+        cancelDeadline();
+        signal.removeEventListener('abort', giveUp);
+        this.#queries.delete(id);
+      };
+      const fail = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      const cancel = (error: Error): void => {
+        this.send({ $case: 'control', value: { id, more: 0, cancel: true } });
+        fail(error);
+      };
+      const giveUp = (): void => cancel(aborted(`node ${this.node}: the request was given up`));
+      const cancelDeadline = this.clock.after(BEGIN_WITHIN_MS, () =>
+        cancel(
+          deadlineExceeded(
+            `node ${this.node}: its agent did not answer within ${BEGIN_WITHIN_MS / 1000} s`,
+            'See whether it hangs or has much to do: weft node inspect, and its log.',
+          ),
+        ),
+      );
+      const pass = async (answer: NodeAnswer): Promise<void> => {
+        cancelDeadline();
+        await take(answer);
+        this.send({ $case: 'control', value: { id, more: 1, cancel: false } });
+      };
+      this.#queries.set(id, {
+        take: (answer) => void pass(answer).catch(giveUp),
+        done: () => {
+          settle();
+          resolve();
+        },
+        reject: fail,
+      });
+      if (signal.aborted) return giveUp();
+      signal.addEventListener('abort', giveUp, { once: true });
+      this.send({ $case: 'request', value: { id, request: { $case: 'query', value: query } } });
+    });
+  }
+
   reply({ id, reply }: Reply): void {
+    const query = this.#queries.get(id);
+    if (query !== undefined && reply?.$case === 'answer') return query.take(reply.value);
+    if (query !== undefined && reply?.$case === 'done') return query.done();
     // Unknown id: the answer came after the deadline.
     const waiting = this.#pending.get(id);
-    if (waiting === undefined) return;
-    if (reply !== undefined && reply.$case !== 'failure') return waiting.resolve(reply);
-    const { code, message, next } = reply?.value ?? {
-      code: 'INTERNAL',
-      message: `node ${this.node}: an empty reply`,
-      next: '',
-    };
-    waiting.reject(new WeftError(parseErrorCode(code), message, next === '' ? undefined : next));
+    if (waiting !== undefined && reply !== undefined && isWhole(reply)) return waiting.resolve(reply);
+    const { code, message, next } =
+      reply?.$case === 'failure'
+        ? reply.value
+        : { code: 'INTERNAL', message: `node ${this.node}: an empty reply`, next: '' };
+    (query ?? waiting)?.reject(new WeftError(parseErrorCode(code), message, next === '' ? undefined : next));
   }
 
   end(reason: WeftError): void {
     if (this.#over) return;
     this.#over = true;
     this.#cancelEnd();
-    for (const waiting of this.#pending.values()) waiting.reject(reason);
+    for (const waiting of [...this.#pending.values(), ...this.#queries.values()]) waiting.reject(reason);
     refuse(this.stream, reason);
   }
 }

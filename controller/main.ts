@@ -28,7 +28,9 @@ import {
 import { EventServiceService } from '../proto/gen/weft/v1/events.js';
 import { TraceServiceService } from '../proto/gen/weft/v1/trace.js';
 import { IdentityServiceService } from '../proto/gen/weft/v1/identity.js';
+import { InspectionServiceService } from '../proto/gen/weft/v1/inspection.js';
 import { RecordServiceService } from '../proto/gen/weft/v1/record.js';
+import { IpamServiceService } from '../proto/gen/weft/v1/ipam.js';
 import { SessionServiceService } from '../proto/gen/weft/v1/session.js';
 import { openStore } from '../store/etcd-store.js';
 import type { Store } from '../store/store.js';
@@ -40,6 +42,8 @@ import { ClusterEvents } from './cluster-events.js';
 import { startEmbeddedEtcd } from './embedded-etcd.js';
 import { endpointService } from './endpoint-service.js';
 import { identityService } from './identity-service.js';
+import { inspectionService } from './inspection-service.js';
+import { ipamService } from './ipam-service.js';
 import { LeaseTimes } from './lease-times.js';
 import type { Sources } from './messages.js';
 import { controllerMetrics } from './metrics.js';
@@ -173,6 +177,9 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
   server.addService(EventServiceService, eventService(events));
   server.addService(TraceServiceService, traceService({ store, sessions }));
+  server.addService(InspectionServiceService, inspectionService({ store, registry, sessions }));
+  const { leaseTimes } = sources;
+  server.addService(IpamServiceService, ipamService({ store, sessions, registry, leaseTimes, clock }));
   server.addService(SessionServiceService, { connect: sessions.connect });
   server.addService(RecordServiceService, recordService(sources));
   const identity = () => ({

@@ -36,6 +36,10 @@ export const RIGHTS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
   'EventService/WatchEvents': PEOPLE,
   // It sends packets from containers, and shows routes and rules of the nodes.
   'TraceService/Trace': MANAGERS,
+  'InspectionService/Inspect': PEOPLE,
+  'InspectionService/Operate': MANAGERS,
+  'IpamService/CheckIpam': PEOPLE,
+  'IpamService/ReleaseAddresses': MANAGERS,
   'SessionService/Connect': ['node'],
   'RecordService/CreateNetwork': ['node'],
   'RecordService/RestoreNetwork': ['node'],

@@ -15,6 +15,7 @@ import { parseName } from '../core/network.js';
 import { callerOf, type Caller } from '../daemon/caller.js';
 import { MOST_OF_REPORT } from '../daemon/grpc.js';
 import type { Logger } from '../daemon/log.js';
+import type { NodeAnswer, NodeQuery } from '../proto/gen/weft/v1/inspection.js';
 import {
   Acknowledgement,
   type AgentMessage,
@@ -198,14 +199,30 @@ export class Sessions implements ReportSource {
     request: NonNullable<Request['request']>,
     signal: AbortSignal,
   ): Promise<SessionAnswer> {
+    return await this.#sessionOf(node).request(request, signal);
+  }
+
+  /**
+   * Asks the node's agent a question with many answers. Settles after the last one.
+   * @throws WeftError the agent's own, UNAVAILABLE without a session, DEADLINE_EXCEEDED where it does not begin
+   */
+  async query(
+    node: string,
+    query: NodeQuery,
+    take: (answer: NodeAnswer) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#sessionOf(node).query(query, take, signal);
+  }
+
+  /** @throws WeftError UNAVAILABLE */
+  #sessionOf(node: string): AgentSession {
     const session = this.#sessions.get(node);
-    if (session === undefined) {
-      throw unavailable(
-        `node ${node}: its agent has no session with this controller`,
-        'Start the agent with --controller and this address, or run the command on the node itself.',
-      );
-    }
-    return session.request(request, signal);
+    if (session !== undefined) return session;
+    throw unavailable(
+      `node ${node}: its agent has no session with this controller`,
+      'Start the agent with --controller and this address, or run the command on the node itself.',
+    );
   }
 
   /** Ends all sessions; the agents look for another controller. */

@@ -12,6 +12,9 @@ export interface TargetWords {
   rest: string;
 }
 
+/** A target that says what it is. */
+export const PREFIXED_TARGET = /^(?:netns|pid|docker|run):/;
+
 const WORD = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 
 /** @throws WeftError INVALID_ARGUMENT */

@@ -23,11 +23,12 @@ import {
 } from '../../proto/gen/weft/v1/session.js';
 import type { Event } from '../../proto/gen/weft/v1/events.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
+import { type Answering, AnswerStreams } from './answer-streams.js';
 import { EventFeed } from './event-feed.js';
 import { reportOf } from './report.js';
 
-/** A request that a controller forwards: attach or detach. */
-export type SessionRequest = NonNullable<Request['request']>;
+/** A request that a controller forwards and that has one answer: attach or detach. */
+export type SessionRequest = Exclude<NonNullable<Request['request']>, { $case: 'query' }>;
 export type SessionReply = NonNullable<Reply['reply']>;
 
 export interface SessionState {
@@ -53,6 +54,8 @@ export interface SessionOptions {
   hello: { node: string; instance: string; version: string };
   status: () => Status;
   handle: (request: SessionRequest) => Promise<SessionReply>;
+  /** Answers queries; absent: none is known. */
+  answering?: Answering;
   /** What the controller is told; absent: nothing. */
   events?: Pick<EventLog, 'after' | 'subscribe'>;
   /** The controller's clock, milliseconds since 1970, as it was at some moment of the last `withinMs` milliseconds. */
@@ -189,6 +192,7 @@ class Conversation {
   #debounce: NodeJS.Timeout | undefined;
   #heartbeat: NodeJS.Timeout | undefined;
   #feed: EventFeed | undefined;
+  readonly #answers: AnswerStreams;
   /** When the message was sent that is acknowledged next. */
   #sentAt = performance.now();
 
@@ -202,6 +206,11 @@ class Conversation {
     const peer = `the controller at ${address}`;
     this.#client = new SessionServiceClient(address, ...channel(address, options.tls));
     this.#stream = this.#client.connect();
+    this.#answers = new AnswerStreams({
+      answering: options.answering ?? (() => Promise.reject(notKnown())),
+      reply: (reply) => this.#send({ $case: 'reply', value: reply }),
+      failure: (error) => this.#failure(error),
+    });
     const helloDeadline = setTimeout(() => this.#close(`${peer} did not answer in time`), HELLO_WITHIN_MS);
     this.ended = new Promise<string>((resolve) => {
       this.#finish = resolve;
@@ -241,6 +250,7 @@ class Conversation {
   #receive({ message }: ControllerMessage): void {
     if (message?.$case === 'ack') return this.#acknowledge(message.value);
     if (message?.$case === 'authorities') return this.#options.onAuthorities?.(message.value.hashes);
+    if (message?.$case === 'control') return this.#answers.control(message.value);
     if (message?.$case === 'request') void this.#carryOut(message.value);
   }
 
@@ -281,29 +291,26 @@ class Conversation {
   }
 
   async #carryOut({ id, request }: Request): Promise<void> {
+    if (request?.$case === 'query') return await this.#answers.begin(id, request.value);
     const reply = await this.#replyTo(request);
     this.#send({ $case: 'reply', value: { id, reply } });
   }
 
-  async #replyTo(request: Request['request']): Promise<Reply['reply']> {
+  async #replyTo(request: SessionRequest | undefined): Promise<Reply['reply']> {
     try {
-      if (request === undefined) {
-        throw new WeftError(
-          'UNIMPLEMENTED',
-          'the agent does not support this request',
-          'Run the same version of weft on both sides.',
-        );
-      }
+      if (request === undefined) throw notKnown();
       return await this.#options.handle(request);
     } catch (error) {
-      const { code, message, next } =
-        error instanceof WeftError
-          ? error
-          : new WeftError('INTERNAL', `a fault in weft: ${messageOf(error)}`);
-      if (!(error instanceof WeftError))
-        this.#options.log.error('a request of the controller failed', { error });
-      return { $case: 'failure', value: { code, message, next: next ?? '' } };
+      return this.#failure(error);
     }
+  }
+
+  #failure(error: unknown): Reply['reply'] {
+    const { code, message, next } =
+      error instanceof WeftError ? error : new WeftError('INTERNAL', `a fault in weft: ${messageOf(error)}`);
+    if (!(error instanceof WeftError))
+      this.#options.log.error('a request of the controller failed', { error });
+    return { $case: 'failure', value: { code, message, next: next ?? '' } };
   }
 
   #send(message: NonNullable<AgentMessage['message']>): void {
@@ -316,6 +323,7 @@ class Conversation {
     clearTimeout(this.#debounce);
     clearInterval(this.#heartbeat);
     this.#feed?.stop();
+    this.#answers.stop();
     // Later errors, such as the CANCELLED of our own end, do not matter, but need a listener.
     this.#stream.removeAllListeners();
     this.#stream.on('error', () => undefined);
@@ -324,6 +332,13 @@ class Conversation {
     this.#finish(reason);
   }
 }
+
+const notKnown = (): WeftError =>
+  new WeftError(
+    'UNIMPLEMENTED',
+    'the agent does not support this request',
+    'Run the same version of weft on both sides.',
+  );
 
 const reasonOf = ({ message, next }: WeftError): string =>
   next === undefined ? message : `${message}. ${next}`;

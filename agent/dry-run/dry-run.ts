@@ -2,11 +2,8 @@
 //
 // The parts of the agent restore the state directory and take up etcd's records as they do at a start, on a kernel and a
 // store that are only read; the steps are those of the comparison that would follow.
-import { describeCloudStep } from '../../core/cloud.js';
 import { isHost, type Underlay } from '../../core/compile.js';
-import { messageOf, WeftError } from '../../core/errors.js';
-import { describeObject, type KernelObject } from '../../core/objects/index.js';
-import { describeStep, type Conflict, type Step } from '../../core/plan.js';
+import { WeftError } from '../../core/errors.js';
 import type { Sandbox } from '../../core/records.js';
 import { withDeadline } from '../../core/deadline.js';
 import type { HostPort } from '../../daemon/kinds.js';
@@ -28,8 +25,9 @@ import { agentMetrics, networkScope, Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
 import { ControlAddresses, Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
-import { isGone, type Preview, Reconciler, type SandboxKey } from '../reconcile/index.js';
+import { isGone, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { State } from '../state/index.js';
+import { describePreview, type PlannedStep, type PlannedSteps } from './describe.js';
 import { readOnlyKernel, readOnlyStore } from './read-only.js';
 
 export interface DryRunOptions {
@@ -54,27 +52,12 @@ export interface DryRunOptions {
   storeMs?: number;
 }
 
-export interface PlannedStep {
-  /** `node`, `firewall`, `cloud`, or a container as a TARGET. */
-  target: string;
-  verb: string;
-  what: string;
-}
-
-export interface DryRun {
-  steps: PlannedStep[];
-  /** What limits the answer, for people. */
-  notes: string[];
-  /** Whether everything could be found out. */
-  isComplete: boolean;
-}
-
 const STORE_MS = 5_000;
 
 /** @throws WeftError where the state directory, the kernel or the firewall cannot be read */
-export async function dryRun(options: DryRunOptions): Promise<DryRun> {
+export async function dryRun(options: DryRunOptions): Promise<PlannedSteps> {
   const { store, signal, storeMs = STORE_MS } = options;
-  const answer: DryRun = { steps: [], notes: [], isComplete: true };
+  const answer: PlannedSteps = { steps: [], notes: [], isComplete: true };
   const parts = assemble(options, answer);
   try {
     await parts.control.look();
@@ -88,7 +71,10 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
         `etcd has not answered within ${storeMs / 1000} s: these are the steps by the state directory alone, and what weft left behind is not known`,
       );
     }
-    add(answer, await parts.reconciler.preview(), (record) => parts.targetOf(record));
+    const planned = describePreview(await parts.reconciler.preview(), (record) => parts.targetOf(record));
+    answer.steps.push(...planned.steps);
+    answer.notes.push(...planned.notes);
+    answer.isComplete &&= planned.isComplete;
     for (const { network } of parts.memberships.list()) {
       const unknown = parts.problems.get({ scope: networkScope(network.name), kind: 'cloud-routes' });
       if (unknown !== undefined) answer.notes.push(`${unknown.what}: ${unknown.why}`);
@@ -102,7 +88,7 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
 type Parts = ReturnType<typeof assemble>;
 
 /** The parts that records pass through on their way to the reconciler, which is never started. */
-function assemble(options: DryRunOptions, answer: DryRun) {
+function assemble(options: DryRunOptions, answer: PlannedSteps) {
   const { stateDir, node, underlay, clouds } = options;
   const kernel = readOnlyKernel(options.kernel);
   const store = readOnlyStore(options.store, (network, subnet) => {
@@ -190,7 +176,7 @@ function assemble(options: DryRunOptions, answer: DryRun) {
 }
 
 /** What the state directory remembers. */
-async function restore(parts: Parts, answer: DryRun): Promise<void> {
+async function restore(parts: Parts, answer: PlannedSteps): Promise<void> {
   const { kernel, loaded, memberships, endpoints, attachments, attachmentState } = parts;
   const unreadable = (path: string, why: string): void =>
     void answer.notes.push(`the state file ${path} cannot be read, and the agent would put it aside: ${why}`);
@@ -219,7 +205,11 @@ async function restore(parts: Parts, answer: DryRun): Promise<void> {
 }
 
 /** What etcd says: as the agent takes up its first full list, and nothing is written to etcd. */
-async function takeUpRecords(parts: Parts, { node, join }: DryRunOptions, answer: DryRun): Promise<void> {
+async function takeUpRecords(
+  parts: Parts,
+  { node, join }: DryRunOptions,
+  answer: PlannedSteps,
+): Promise<void> {
   const { kernel, store, loaded, problems, memberships, endpoints, addresses, ports } = parts;
   const holder = store.view.alive.get(node);
   if (holder !== undefined && holder !== loaded.instance) {
@@ -248,43 +238,6 @@ async function takeUpRecords(parts: Parts, { node, join }: DryRunOptions, answer
   }
   for (const { network } of memberships.list()) await ports.follow(network.name);
   parts.reconciler.allowPruning();
-}
-
-function add(answer: DryRun, seen: Preview, targetOf: (record: SandboxKey) => string | undefined): void {
-  const say = (target: string, steps: readonly Step[], conflicts: readonly Conflict[]): void => {
-    answer.steps.push(...steps.map((step) => ({ target, ...describe(step) })));
-    for (const { object, why } of conflicts)
-      answer.notes.push(`${target}: ${describeObject(object)} is in the way: ${why}`);
-  };
-  say('node', seen.node.steps, seen.node.conflicts);
-  const containers = seen.containers.map(({ record, path, plan }) => ({
-    target: targetOf(record) ?? path,
-    plan,
-  }));
-  for (const { target, plan } of containers) say(target, plan.steps, plan.conflicts);
-  for (const { path, error } of seen.unknown) {
-    answer.notes.push(`the namespace ${path} cannot be looked into: ${messageOf(error)}`);
-    answer.isComplete = false;
-  }
-  answer.steps.push(...seen.firewall.map((word) => ({ target: 'firewall', ...describeWord(word) })));
-  answer.steps.push(...seen.cloud.map((step) => ({ target: 'cloud', ...describeCloudStep(step) })));
-}
-
-/** As describeStep, in the words of describeObject. */
-function describe(step: Step): Pick<PlannedStep, 'verb' | 'what'> {
-  const { verb, what } = describeStep(step);
-  const object: KernelObject | undefined =
-    step.do === 'delete-link' ? undefined : 'link' in step ? step.link : step.object;
-  return { verb, what: object === undefined ? what : describeObject(object) };
-}
-
-/** See FirewallDriver.difference. */
-function describeWord(word: string): Pick<PlannedStep, 'verb' | 'what'> {
-  const missing = / was missing$/;
-  const odd = / (is|are) not wanted$/;
-  if (missing.test(word)) return { verb: 'create', what: word.replace(missing, '') };
-  if (odd.test(word)) return { verb: 'delete', what: word.replace(odd, '') };
-  return { verb: 'change', what: word };
 }
 
 function note(steps: PlannedStep[], step: PlannedStep): void {

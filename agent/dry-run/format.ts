@@ -1,7 +1,7 @@
 // The answer of a dry run: one line a step, grouped by target, or JSON.
-import type { DryRun, PlannedStep } from './dry-run.js';
+import type { PlannedStep, PlannedSteps } from './describe.js';
 
-export function formatDryRun({ steps }: Pick<DryRun, 'steps'>, format: 'text' | 'json'): string {
+export function formatDryRun({ steps }: Pick<PlannedSteps, 'steps'>, format: 'text' | 'json'): string {
   if (format === 'json') {
     const plain = steps.map(({ target, verb, what }) => ({ target, verb, what }));
     return `${JSON.stringify({ steps: plain }, undefined, 2)}\n`;

@@ -1,3 +1,4 @@
 // Dry run: what the agent would do on this node.
-export { dryRun, type DryRun, type DryRunOptions, type PlannedStep } from './dry-run.js';
+export { describePreview, type PlannedStep, type PlannedSteps } from './describe.js';
+export { dryRun, type DryRunOptions } from './dry-run.js';
 export { formatDryRun } from './format.js';

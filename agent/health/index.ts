@@ -11,6 +11,7 @@ export {
   OUTAGE,
   OWN_ADDRESS,
   type ProblemKey,
+  type ProblemKind,
   type ProblemScope,
   UNDERLAY,
 } from './problem-key.js';

@@ -88,6 +88,15 @@ export class Problems {
     this.#clearWhere((entry) => entry.kind === kind && entry.scope === where && !ids.has(entry.id), true);
   }
 
+  /** Problems and warnings with their kinds. */
+  all(): { kind: ProblemKind; isWarning: boolean; problem: Problem }[] {
+    return [...this.#entries.values()].map(({ kind, problem }) => ({
+      kind,
+      isWarning: WARNINGS.has(kind),
+      problem,
+    }));
+  }
+
   /** Without warnings. */
   list(): Problem[] {
     return this.#where(({ kind }) => !WARNINGS.has(kind));

@@ -10,6 +10,7 @@ export type {
   FirewallReport,
   PortReservation,
   Kernel,
+  LinkCounters,
   KernelEvent,
   KernelNamespace,
   Listener,
@@ -17,6 +18,7 @@ export type {
   NextHop,
   ParentLink,
   StepFailure,
+  TestNamespace,
   UnderlayLink,
 } from './kernel.js';
 export { trimMemory } from './libc.js';

@@ -204,6 +204,46 @@ export interface NeighbourTable {
   known?: ReadonlySet<string>;
 }
 
+/** Of a link of the node, since it was made. */
+export interface LinkCounters {
+  receivedPackets: number;
+  receivedBytes: number;
+  sentPackets: number;
+  sentBytes: number;
+  /** Packets, in both directions. */
+  dropped: number;
+}
+
+/** A packet as a link carried it. */
+export interface CapturedFrame {
+  link: string;
+  /** Since 1970. */
+  microseconds: number;
+  bytes: Buffer;
+}
+
+export interface PacketCapture {
+  /** What has arrived since the last call, and how many packets there was no room for. */
+  read(): { frames: CapturedFrame[]; missed: number };
+  close(): void;
+}
+
+/** A temporary namespace that tests connections. */
+export interface TestNamespace {
+  /** As a TARGET's `netns:` has it. */
+  readonly path: string;
+  /** From now on it answers there by TCP and UDP with what it is sent. @throws SystemError */
+  listen(port: number): void;
+  /** By TCP. @returns what came back, or why nothing did */
+  connect(ip: string, port: number, timeoutMs: number): Promise<Buffer | string>;
+  /** By UDP. @returns as connect */
+  ask(ip: string, port: number, timeoutMs: number, question?: Buffer): Promise<Buffer | string>;
+  /** See Kernel.ping. @param size bytes of the packet */
+  ping(ip: string, size: number, timeoutMs: number): Promise<number | undefined>;
+  /** Ends it. */
+  close(): void;
+}
+
 /** A reserved port of the node: no process can bind it while it is held. */
 export interface PortReservation {
   release(): void;
@@ -254,6 +294,15 @@ export interface Kernel {
   handshakes(): ReadonlyMap<string, number>;
   /** What the pumps of the node's udp networks have done, by link. */
   pumpCounters(): ReadonlyMap<string, PumpCounters>;
+  /** By the name of the link. */
+  linkCounters(): ReadonlyMap<string, LinkCounters>;
+  /**
+   * Reads the packets of links of the node until it is closed; links that do not exist are left out.
+   * @returns `frames`: by link, whether its packets begin with an Ethernet header. @throws Error where it is refused
+   */
+  capture(links: readonly string[]): { capture: PacketCapture; frames: ReadonlyMap<string, boolean> };
+  /** A new one, which has only a loopback that is down. @throws SystemError */
+  openTestNamespace(): TestNamespace;
   /** Optional capabilities of this kernel, probed in a temporary namespace. */
   capabilities(): readonly Capability[];
   /** Calls back on every change in the node's namespace until stopped. */

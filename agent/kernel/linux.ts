@@ -9,6 +9,8 @@ import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } fro
 import type { InterfaceLoans } from './bridge-ports.js';
 import { flushConntrack } from './conntrack.js';
 import { readHostRoutes } from './host-routes.js';
+import { readLinkCounters } from './link-counters.js';
+import { openCapture } from './packet-capture.js';
 import { reservePort } from './port-reservation.js';
 import { closeFd } from './libc.js';
 import { LinuxNamespace } from './namespace.js';
@@ -32,6 +34,7 @@ import {
   type PrivateKeys,
 } from './objects/index.js';
 import { Pinger } from './ping.js';
+import { openTestNamespace } from './test-namespace.js';
 import { NO_PUMPS, type Pumps } from './pump/processes.js';
 import { linksIgnoringRa } from './router-advertisements.js';
 
@@ -90,6 +93,15 @@ export function openKernel({
     parentLink: (name) => Promise.resolve(parentLink(node, name)),
     handshakes: () => handshakes(node),
     pumpCounters: () => pumps.counters(),
+    capture: (names) => {
+      const links = [...node.links().values()].filter(({ name }) => names.includes(name));
+      return {
+        capture: openCapture(links),
+        frames: new Map(links.map(({ name, ethernet, loopback }) => [name, ethernet || loopback])),
+      };
+    },
+    openTestNamespace,
+    linkCounters: () => readLinkCounters(node.socket),
     capabilities: () => (capabilities ??= probeCapabilities()),
     watch: (listener) => {
       const stop = watchKernel(node, listener);

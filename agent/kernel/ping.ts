@@ -70,6 +70,9 @@ export class Pinger {
   readonly #id = randomInt(0x10000);
   readonly #buffer = Buffer.alloc(2048);
 
+  /** @param inside opens the sockets in another namespace than the node's */
+  constructor(private readonly inside: <T>(work: () => T) => T = (work) => work()) {}
+
   async ping(echoes: readonly Echo[], timeoutMs: number): Promise<(number | undefined)[]> {
     const results = Array.from<number | undefined>({ length: echoes.length });
     const asked = new Set<number>();
@@ -165,11 +168,13 @@ export class Pinger {
     const known = this.#fds.get(family);
     if (known !== undefined) return known;
     const { reply, discover } = KINDS[family];
-    const fd = openFiltered(family, reply, (fd) => {
-      setOption(fd, discover.level, discover.name, PMTUDISC_PROBE);
-      // The first call enables timestamps.
-      receivedAt(fd);
-    });
+    const fd = this.inside(() =>
+      openFiltered(family, reply, (fd) => {
+        setOption(fd, discover.level, discover.name, PMTUDISC_PROBE);
+        // The first call enables timestamps.
+        receivedAt(fd);
+      }),
+    );
     this.#fds.set(family, fd);
     return fd;
   }

@@ -20,6 +20,7 @@ import {
   HttpRoutes,
   handleRequest,
   mountHostEndpoint,
+  mountInspection,
   mountKeys,
   type Mount,
   startGauges,
@@ -28,6 +29,7 @@ import {
   type StatusSources,
 } from '../api/index.js';
 import { clockProblem, NAME_CONFLICT, NODE } from '../health/index.js';
+import { inspector, Sandboxes } from '../inspect/index.js';
 import { mountRuntime } from '../runtime/index.js';
 import type { Parts } from './assemble.js';
 import { type Opened, startSources } from './open.js';
@@ -61,6 +63,18 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     },
     changed: changed.call,
   });
+  const sandboxes = new Sandboxes({
+    ...{ kernel, memberships },
+    attach: (request, signal) => api.attach(request, signal),
+    detach: (request) => api.detach(request, shutdown.signal),
+  });
+  shutdown.add('temporary containers', () => sandboxes.stop());
+  const answering = inspector({
+    ...{ sandboxes },
+    ...parts,
+    ...{ node, version, kernel, store: opened.store, problems: opened.problems, status: () => api.status() },
+    ...{ settings, events: opened.events, metrics: () => opened.metrics.registry.metrics() },
+  });
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
     // Read for each connection: the certificate is renewed.
@@ -80,6 +94,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     },
     onVersion: (its, address) => checkVersion(opened, its, address),
     handle: (request) => handleRequest(request, api, parts.tracer, shutdown.signal),
+    answering,
     log,
   });
   opened.session.connect(() => session.state());
@@ -99,6 +114,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   const mounts: readonly Mount[] = [
     (server) => mountRuntime(server, containers, toMessage, changed.call),
     (server) => mountHostEndpoint(server, hostEndpoint, toMessage, changed.call),
+    (server) => mountInspection(server, answering),
     (server) => mountKeys(server, node, parts.keyRotation, changed.call),
   ];
   opened.socket.serve(api, mounts, routes);

@@ -1,6 +1,8 @@
 // Shell completion: thin scripts around `weft __complete`.
 //
 // Commands come from commander and names from the controller, so the scripts need no change with either.
+import { readdirSync } from 'node:fs';
+
 import { Argument, type Command } from 'commander';
 
 import { eventObject } from '../../core/events.js';
@@ -142,15 +144,19 @@ async function eventObjects(connect: Connector): Promise<string[]> {
   return kinds.flatMap((kind, i) => (names[i] ?? []).map((name) => eventObject(kind, name)));
 }
 
-/** What a trace may go from and to. */
-const endsOf = async (connect: Connector): Promise<string[]> =>
-  (await Promise.all((['endpointName', 'node'] as const).map((kind) => namesOf(kind, connect)))).flat();
+/** Arguments that `find` looks up. */
+const PLACES = new Set(['place', 'a', 'b', 'from', 'to']);
 
 async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {
+  if (PLACES.has(argument)) {
+    const kinds = command.name() === 'capture' ? (['endpoint'] as const) : (['endpoint', 'node'] as const);
+    return (await Promise.all(kinds.map((kind) => namesOf(kind, connect)))).flat();
+  }
+  if (argument === 'node') return namesOf('node', connect);
+  if (argument === 'target') return targets(connect);
   if (argument === 'container') return namesOf('container', connect);
   if (argument === 'network') return namesOf('network', connect);
   const group = command.parent?.name();
-  if (command.name() === 'trace') return argument === '' ? [] : endsOf(connect);
   if (command.name() === 'create') return [];
   if (group === 'network' && command.name() === 'route') return namesOf('network', connect);
   if (group === 'port') return argument === 'endpoint' ? namesOf('endpoint', connect) : [];
@@ -167,9 +173,21 @@ const endpointsOf = async (connect: Connector): Promise<Endpoint[]> =>
       ASK_MS,
     )
   ).endpoints;
+/** Where `ip netns add` puts namespaces (ip-netns(8)). */
+const NETNS_DIRECTORY = '/run/netns';
+
+/** Containers of this host that can be named without asking for them. */
+async function targets(connect: Connector): Promise<string[]> {
+  const runs = await namesOf('container', connect);
+  try {
+    return [...readdirSync(NETNS_DIRECTORY), ...runs.map((name) => `run:${name}`)];
+  } catch {
+    return runs.map((name) => `run:${name}`);
+  }
+}
 
 async function namesOf(
-  kind: 'network' | 'node' | 'endpoint' | 'endpointName' | 'dns' | 'container',
+  kind: 'network' | 'node' | 'endpoint' | 'dns' | 'container',
   connect: Connector,
 ): Promise<string[]> {
   try {
@@ -183,9 +201,7 @@ async function namesOf(
           (it) => it.name,
         );
       case 'endpoint':
-        return (await endpointsOf(connect)).map((it) => it.id);
-      case 'endpointName':
-        return [...new Set((await endpointsOf(connect)).map((it) => it.name))];
+        return (await endpointsOf(connect)).map((it) => it.name);
       case 'dns':
         return [
           ...new Set(

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { dryRun, formatDryRun, type DryRun } from '../../agent/dry-run/index.js';
+import { dryRun, formatDryRun, type PlannedSteps } from '../../agent/dry-run/index.js';
 import { addressKey, type BridgeLink, linkKey, routeKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
 import { overlay } from '../core/records.js';
@@ -14,7 +14,8 @@ import { ip } from '../kernel/samples.js';
 import { until } from '../lab/wait.js';
 import { attached, path, startNode, type Left, type TestNode } from './node.js';
 
-const lineOf = ({ target, verb, what }: DryRun['steps'][number]): string => `${target}: ${verb} ${what}`;
+const lineOf = ({ target, verb, what }: PlannedSteps['steps'][number]): string =>
+  `${target}: ${verb} ${what}`;
 
 const filesIn = (folder: string): string[] =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
@@ -40,7 +41,7 @@ async function run(
   t: ExecutionContext,
   left: Left,
   { join: networks = [], containers = [] }: { join?: string[]; containers?: string[] } = {},
-): Promise<DryRun> {
+): Promise<PlannedSteps> {
   const before = structuredClone(JSON.stringify(everything(left, containers), replacer));
   const { kernel, store, stateDir } = left;
   const found = await dryRun({

@@ -34,16 +34,19 @@ function offered(words: readonly string[], controller = fakes.address, before = 
 }
 
 test('bash completes commands, options, their values and names', async (t) => {
-  const [commands, below, options, values, networks, endpoints, ports, ends] = await Promise.all([
-    offered(['']),
-    offered(['network', '']),
-    offered(['attach', 'blue', 'web', '--ip']),
-    offered(['network', 'ls', '-o', '']),
-    offered(['network', 'rm', 'b']),
-    offered(['endpoint', 'inspect', '']),
-    offered(['port', '']),
-    offered(['trace', 'c1', '']),
-  ]);
+  const [commands, below, options, values, networks, endpoints, ports, ends, places, targets] =
+    await Promise.all([
+      offered(['']),
+      offered(['network', '']),
+      offered(['attach', 'blue', 'web', '--ip']),
+      offered(['network', 'ls', '-o', '']),
+      offered(['network', 'rm', 'b']),
+      offered(['endpoint', 'inspect', '']),
+      offered(['port', '']),
+      offered(['trace', 'c1', '']),
+      offered(['ping', '']),
+      offered(['attach', 'blue', 'run:']),
+    ]);
   for (const word of ['network', 'attach', 'endpoint', 'node', 'status', 'agent', 'controller'])
     t.true(commands.includes(word), `${word} in ${commands.join(' ')}`);
   t.false(commands.includes('__complete'));
@@ -62,8 +65,11 @@ test('bash completes commands, options, their values and names', async (t) => {
   t.deepEqual(options, ['--ip', '--ip6']);
   t.deepEqual(values, ['json', 'table', 'yaml']);
   t.deepEqual(networks, ['blue']);
-  t.deepEqual(endpoints, ['0123456789abcdef']);
   t.deepEqual(ends, ['a', 'web']);
+  // Names are what people type; ids are not.
+  t.deepEqual(endpoints, ['web']);
+  t.deepEqual(places, ['a', 'web']);
+  t.deepEqual(targets, ['web']);
 });
 
 test('a word with a colon is completed from where bash starts it', async (t) => {

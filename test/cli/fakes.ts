@@ -10,6 +10,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 
 import { eventService } from '../../daemon/event-service.js';
 import { toServiceError, unary } from '../../daemon/grpc.js';
+import { streaming } from '../../daemon/streaming.js';
 import type { Tls } from '../../daemon/tls.js';
 import { packageRoot } from '../../daemon/version.js';
 import { AgentServiceService, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
@@ -24,11 +25,18 @@ import {
   type EventServiceServer,
   type WatchEventsRequest,
 } from '../../proto/gen/weft/v1/events.js';
+import {
+  InspectionServiceService,
+  type InspectionServiceServer,
+  type NodeAnswer,
+  type NodeQuery,
+} from '../../proto/gen/weft/v1/inspection.js';
+import { IpamServiceService } from '../../proto/gen/weft/v1/ipam.js';
 import { IdentityServiceService } from '../../proto/gen/weft/v1/identity.js';
 import { Container, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
 import { TraceResult, TraceServiceService } from '../../proto/gen/weft/v1/trace.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
-import { endpoint, network, node, status, token } from './samples.js';
+import { answers, endpoint, ipamFinding, network, node, status, token } from './samples.js';
 
 export const WEFT = join(packageRoot, 'bin', 'weft');
 
@@ -53,6 +61,8 @@ export class Fakes {
   agentEvents: Event[] = [];
   /** The answer to a trace. */
   trace = TraceResult.fromPartial({});
+  /** What each node answers, by the kind of the question. */
+  nodeAnswers: Record<string, NonNullable<NodeAnswer['answer']>[]> = answers;
   /** Of the next attach. */
   warnings: string[] = [];
   address = '';
@@ -91,8 +101,14 @@ export class Fakes {
         return this.trace;
       }),
     });
+    controller.addService(InspectionServiceService, this.#inspection('controller'));
+    controller.addService(IpamServiceService, {
+      checkIpam: this.#answer('checkIpam', { findings: [ipamFinding], notes: [] }),
+      releaseAddresses: this.#answer('releaseAddresses', { released: [ipamFinding] }),
+    });
     const agent = new Server();
     agent.addService(EventServiceService, this.#events('agentEvents'));
+    agent.addService(InspectionServiceService, this.#inspection('agent'));
     agent.addService(AgentServiceService, {
       attach: unary((request) => {
         this.asked.push(['attach', request]);
@@ -144,6 +160,17 @@ export class Fakes {
         else call.emit('error', toServiceError(this.failure));
       },
     };
+  }
+
+  #inspection(whom: string): InspectionServiceServer {
+    const method = (name: string) =>
+      streaming<NodeQuery, NodeAnswer>(async (query, send) => {
+        this.asked.push([`${whom} ${name}`, query]);
+        if (this.failure !== undefined) throw this.failure;
+        await send({ answer: undefined });
+        for (const answer of this.nodeAnswers[query.query?.$case ?? ''] ?? []) await send({ answer });
+      });
+    return { inspect: method('inspect'), operate: method('operate') };
   }
 
   #listen(server: Server, address: string, tls?: Tls): Promise<number> {

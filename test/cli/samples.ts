@@ -1,5 +1,7 @@
 // The fakes' answers, and the JSON that the contract documents for them.
 import { formatToken, newToken } from '../../core/identity.js';
+import { Check, LinkTraffic, type NodeAnswer, PingPath } from '../../proto/gen/weft/v1/inspection.js';
+import { IpamFinding } from '../../proto/gen/weft/v1/ipam.js';
 import type { Token } from '../../proto/gen/weft/v1/identity.js';
 import type { Endpoint, Network, Node, Problem, Status } from '../../proto/gen/weft/v1/types.js';
 
@@ -192,3 +194,81 @@ export const status: Status = {
   warnings: [problem('etcd at http://192.0.2.1:2379', 'is plain text', 'Give it TLS.')],
   plugins: [{ manager: 'cni', socket: '/run/weft/cni.sock' }],
 };
+
+const ok: Check = Check.fromPartial({
+  group: 'etcd',
+  name: 'connection',
+  ok: true,
+  what: 'etcd at http://e:1',
+});
+const failed: Check = {
+  ...ok,
+  group: 'ports',
+  name: 'udp 8472',
+  ok: false,
+  what: 'UDP port 8472',
+  why: 'taken',
+  fix: 'Free it.',
+};
+
+/** What a node answers, by the kind of the question. */
+export const answers: Record<string, NonNullable<NodeAnswer['answer']>[]> = {
+  check: [
+    { $case: 'check', value: ok },
+    {
+      $case: 'check',
+      value: {
+        ...ok,
+        group: 'clock',
+        name: 'controller',
+        ok: undefined,
+        what: 'the clock',
+        why: 'no controller',
+      },
+    },
+    { $case: 'check', value: failed },
+  ],
+  ping: [
+    {
+      $case: 'path',
+      value: PingPath.fromPartial({
+        ...{
+          network: 'blue',
+          family: 4,
+          state: 'ok',
+          mtu: 1450,
+          p50: 0.42,
+          p99: 0.9,
+          sent: 10,
+          lost: 1,
+          ip: '10.100.6.0',
+        },
+      }),
+    },
+  ],
+  diff: [
+    { $case: 'step', value: { target: 'node', verb: 'create', what: 'link wfvx0000' } },
+    { $case: 'note', value: 'a namespace cannot be looked into' },
+  ],
+  traffic: [
+    {
+      $case: 'traffic',
+      value: LinkTraffic.fromPartial({ kind: 'network', network: 'blue', sentBytes: 1000 }),
+    },
+    {
+      $case: 'traffic',
+      value: LinkTraffic.fromPartial({ kind: 'endpoint', network: 'blue', id: 'aa', name: 'web' }),
+    },
+  ],
+};
+
+export const ipamFinding: IpamFinding = IpamFinding.fromPartial({
+  ...{
+    id: 'endpoint-of-no-node/blue/aa',
+    kind: 'endpoint-of-no-node',
+    network: 'blue',
+    address: '10.100.7.2/24',
+  },
+  ...{ node: 'gone', why: 'node gone is not in the cluster', safe: false, since: '2026-01-01T00:00:00.000Z' },
+  safeFrom: '2026-01-01T00:02:00.000Z',
+});

@@ -6,6 +6,8 @@ import { asOfInterceptor } from '../../controller/as-of.js';
 import { systemClock, type Clock } from '../../controller/clock.js';
 import { ClusterEvents } from '../../controller/cluster-events.js';
 import { endpointService } from '../../controller/endpoint-service.js';
+import { inspectionService } from '../../controller/inspection-service.js';
+import { ipamService } from '../../controller/ipam-service.js';
 import { LeaseTimes } from '../../controller/lease-times.js';
 import { controllerMetrics } from '../../controller/metrics.js';
 import { networkService } from '../../controller/network-service.js';
@@ -29,6 +31,8 @@ import {
   NodeServiceClient,
   NodeServiceService,
 } from '../../proto/gen/weft/v1/controller.js';
+import { InspectionServiceService } from '../../proto/gen/weft/v1/inspection.js';
+import { IpamServiceClient, IpamServiceService } from '../../proto/gen/weft/v1/ipam.js';
 import { SessionServiceService } from '../../proto/gen/weft/v1/session.js';
 import { FakeStore } from '../fakes/store.js';
 import { until } from '../lab/wait.js';
@@ -43,6 +47,7 @@ export interface TestController {
   readonly nodes: NodeServiceClient;
   readonly endpoints: EndpointServiceClient;
   readonly status: StatusServiceClient;
+  readonly ipam: IpamServiceClient;
   readonly metrics: PromRegistry;
   stop(): Promise<void>;
 }
@@ -76,6 +81,9 @@ export async function startTestController(
   server.addService(NetworkServiceService, networkService(sources));
   server.addService(NodeServiceService, nodeService({ store, registry, sessions }));
   server.addService(EndpointServiceService, endpointService({ sources, registry, sessions }));
+  server.addService(InspectionServiceService, inspectionService({ store, registry, sessions }));
+  const { leaseTimes } = sources;
+  server.addService(IpamServiceService, ipamService({ store, sessions, registry, leaseTimes, clock }));
   server.addService(SessionServiceService, { connect: sessions.connect });
   const identity = () => ({
     name: 'ctl',
@@ -92,6 +100,7 @@ export async function startTestController(
     nodes: new NodeServiceClient(address, credentials, channelOptions),
     endpoints: new EndpointServiceClient(address, credentials, channelOptions),
     status: new StatusServiceClient(address, credentials, channelOptions),
+    ipam: new IpamServiceClient(address, credentials, channelOptions),
   };
   return {
     ...clients,

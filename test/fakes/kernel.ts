@@ -388,6 +388,24 @@ export class FakeKernel implements Kernel {
     return this.shaken;
   }
 
+  /** By link. */
+  counters: ReturnType<Kernel['linkCounters']> = new Map();
+
+  capture(): ReturnType<Kernel['capture']> {
+    return {
+      capture: { read: () => ({ frames: [], missed: 0 }), close: () => undefined },
+      frames: new Map(),
+    };
+  }
+
+  openTestNamespace(): never {
+    throw new Error('the fake kernel has no sockets');
+  }
+
+  linkCounters(): ReturnType<Kernel['linkCounters']> {
+    return this.counters;
+  }
+
   pumpCounters(): ReturnType<Kernel['pumpCounters']> {
     return new Map();
   }

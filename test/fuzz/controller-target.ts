@@ -8,6 +8,8 @@ import type { Tls } from '../../daemon/tls.js';
 import { StatusServiceClient, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
 import * as controller from '../../proto/gen/weft/v1/controller.js';
 import { EventServiceService } from '../../proto/gen/weft/v1/events.js';
+import { InspectionServiceService } from '../../proto/gen/weft/v1/inspection.js';
+import { IpamServiceService } from '../../proto/gen/weft/v1/ipam.js';
 import * as identity from '../../proto/gen/weft/v1/identity.js';
 import * as record from '../../proto/gen/weft/v1/record.js';
 import { TraceServiceService } from '../../proto/gen/weft/v1/trace.js';
@@ -65,6 +67,7 @@ export async function startTarget(flags: readonly string[] = [], tls?: Tls): Pro
     ]),
     methods: methodsOf(controller, identity, record, session, {
       ...{ StatusServiceService, EventServiceService, TraceServiceService },
+      ...{ InspectionServiceService, IpamServiceService },
     }),
     words: ['blue', 'red', 'h1', '10.101.0.0/16', 'fd42:1::/48', 'overlay', 'bridge', 'vlan', 'eth0', 'PUT'],
     alive: async () => {

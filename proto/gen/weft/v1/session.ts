@@ -19,6 +19,7 @@ import {
 } from "@grpc/grpc-js";
 import { AttachRequest, DetachRequest, InspectEndpointRequest, UpdateEndpointRequest } from "./agent.js";
 import { Event } from "./events.js";
+import { NodeAnswer, NodeQuery } from "./inspection.js";
 import { Probe, ProbeReply } from "./trace.js";
 import { Endpoint, Status } from "./types.js";
 
@@ -43,10 +44,12 @@ export interface AgentMessage {
 }
 
 export interface ControllerMessage {
-  message: { $case: "ack"; value: Acknowledgement } | { $case: "request"; value: Request } | {
-    $case: "authorities";
-    value: Authorities;
-  } | undefined;
+  message:
+    | { $case: "ack"; value: Acknowledgement }
+    | { $case: "request"; value: Request }
+    | { $case: "authorities"; value: Authorities }
+    | { $case: "control"; value: QueryControl }
+    | undefined;
 }
 
 export interface Hello {
@@ -99,16 +102,35 @@ export interface Request {
     | { $case: "update"; value: UpdateEndpointRequest }
     | { $case: "inspect"; value: InspectEndpointRequest }
     | { $case: "probe"; value: Probe }
+    | { $case: "query"; value: NodeQuery }
     | undefined;
+}
+
+/** To the answers of a query. */
+export interface QueryControl {
+  /** Id of the request. */
+  id: number;
+  /** So many further answers may be sent. */
+  more: number;
+  /** Nobody reads them any more. */
+  cancel: boolean;
 }
 
 export interface Reply {
   /** Id of the request. */
   id: number;
-  reply: { $case: "endpoint"; value: Endpoint } | { $case: "failure"; value: Failure } | {
-    $case: "probe";
-    value: ProbeReply;
-  } | undefined;
+  reply:
+    | { $case: "endpoint"; value: Endpoint }
+    | { $case: "failure"; value: Failure }
+    | { $case: "probe"; value: ProbeReply }
+    | //
+    /** To a query: several of these, then done or a failure. */
+    { $case: "answer"; value: NodeAnswer }
+    | { $case: "done"; value: Done }
+    | undefined;
+}
+
+export interface Done {
 }
 
 export interface Failure {
@@ -299,6 +321,9 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
       case "authorities":
         Authorities.encode(message.message.value, writer.uint32(26).fork()).join();
         break;
+      case "control":
+        QueryControl.encode(message.message.value, writer.uint32(562).fork()).join();
+        break;
     }
     return writer;
   },
@@ -340,6 +365,14 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
             message.message = { $case: "authorities", value: Authorities.decode(reader, reader.uint32()) };
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.message = { $case: "control", value: QueryControl.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -360,6 +393,8 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
         ? { $case: "request", value: Request.fromJSON(object.request) }
         : isSet(object.authorities)
         ? { $case: "authorities", value: Authorities.fromJSON(object.authorities) }
+        : isSet(object.control)
+        ? { $case: "control", value: QueryControl.fromJSON(object.control) }
         : undefined,
     };
   },
@@ -372,6 +407,8 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
       obj.request = Request.toJSON(message.message.value);
     } else if (message.message?.$case === "authorities") {
       obj.authorities = Authorities.toJSON(message.message.value);
+    } else if (message.message?.$case === "control") {
+      obj.control = QueryControl.toJSON(message.message.value);
     }
     return obj;
   },
@@ -397,6 +434,12 @@ export const ControllerMessage: MessageFns<ControllerMessage> = {
       case "authorities": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "authorities", value: Authorities.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "control": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "control", value: QueryControl.fromPartial(object.message.value) };
         }
         break;
       }
@@ -939,6 +982,9 @@ export const Request: MessageFns<Request> = {
       case "probe":
         Probe.encode(message.request.value, writer.uint32(418).fork()).join();
         break;
+      case "query":
+        NodeQuery.encode(message.request.value, writer.uint32(562).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1004,6 +1050,14 @@ export const Request: MessageFns<Request> = {
             message.request = { $case: "probe", value: Probe.decode(reader, reader.uint32()) };
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.request = { $case: "query", value: NodeQuery.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1029,6 +1083,8 @@ export const Request: MessageFns<Request> = {
         ? { $case: "inspect", value: InspectEndpointRequest.fromJSON(object.inspect) }
         : isSet(object.probe)
         ? { $case: "probe", value: Probe.fromJSON(object.probe) }
+        : isSet(object.query)
+        ? { $case: "query", value: NodeQuery.fromJSON(object.query) }
         : undefined,
     };
   },
@@ -1048,6 +1104,8 @@ export const Request: MessageFns<Request> = {
       obj.inspect = InspectEndpointRequest.toJSON(message.request.value);
     } else if (message.request?.$case === "probe") {
       obj.probe = Probe.toJSON(message.request.value);
+    } else if (message.request?.$case === "query") {
+      obj.query = NodeQuery.toJSON(message.request.value);
     }
     return obj;
   },
@@ -1089,7 +1147,114 @@ export const Request: MessageFns<Request> = {
         }
         break;
       }
+      case "query": {
+        if (object.request?.value !== undefined && object.request?.value !== null) {
+          message.request = { $case: "query", value: NodeQuery.fromPartial(object.request.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseQueryControl(): QueryControl {
+  return { id: 0, more: 0, cancel: false };
+}
+
+export const QueryControl: MessageFns<QueryControl> = {
+  encode(message: QueryControl, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.more !== 0) {
+      writer.uint32(16).uint32(message.more);
+    }
+    if (message.cancel !== false) {
+      writer.uint32(24).bool(message.cancel);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): QueryControl {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQueryControl();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.more = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.cancel = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): QueryControl {
+    return {
+      id: isSet(object.id) ? globalThis.Number(object.id) : 0,
+      more: isSet(object.more) ? globalThis.Number(object.more) : 0,
+      cancel: isSet(object.cancel) ? globalThis.Boolean(object.cancel) : false,
+    };
+  },
+
+  toJSON(message: QueryControl): unknown {
+    const obj: any = {};
+    if (message.id !== 0) {
+      obj.id = Math.round(message.id);
+    }
+    if (message.more !== 0) {
+      obj.more = Math.round(message.more);
+    }
+    if (message.cancel !== false) {
+      obj.cancel = message.cancel;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<QueryControl>, I>>(base?: I): QueryControl {
+    return QueryControl.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<QueryControl>, I>>(object: I): QueryControl {
+    const message = createBaseQueryControl();
+    message.id = object.id ?? 0;
+    message.more = object.more ?? 0;
+    message.cancel = object.cancel ?? false;
     return message;
   },
 };
@@ -1112,6 +1277,12 @@ export const Reply: MessageFns<Reply> = {
         break;
       case "probe":
         ProbeReply.encode(message.reply.value, writer.uint32(34).fork()).join();
+        break;
+      case "answer":
+        NodeAnswer.encode(message.reply.value, writer.uint32(562).fork()).join();
+        break;
+      case "done":
+        Done.encode(message.reply.value, writer.uint32(570).fork()).join();
         break;
     }
     return writer;
@@ -1162,6 +1333,22 @@ export const Reply: MessageFns<Reply> = {
             message.reply = { $case: "probe", value: ProbeReply.decode(reader, reader.uint32()) };
             continue;
           }
+          case 70: {
+            if (tag !== 562) {
+              break;
+            }
+
+            message.reply = { $case: "answer", value: NodeAnswer.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 71: {
+            if (tag !== 570) {
+              break;
+            }
+
+            message.reply = { $case: "done", value: Done.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1183,6 +1370,10 @@ export const Reply: MessageFns<Reply> = {
         ? { $case: "failure", value: Failure.fromJSON(object.failure) }
         : isSet(object.probe)
         ? { $case: "probe", value: ProbeReply.fromJSON(object.probe) }
+        : isSet(object.answer)
+        ? { $case: "answer", value: NodeAnswer.fromJSON(object.answer) }
+        : isSet(object.done)
+        ? { $case: "done", value: Done.fromJSON(object.done) }
         : undefined,
     };
   },
@@ -1198,6 +1389,10 @@ export const Reply: MessageFns<Reply> = {
       obj.failure = Failure.toJSON(message.reply.value);
     } else if (message.reply?.$case === "probe") {
       obj.probe = ProbeReply.toJSON(message.reply.value);
+    } else if (message.reply?.$case === "answer") {
+      obj.answer = NodeAnswer.toJSON(message.reply.value);
+    } else if (message.reply?.$case === "done") {
+      obj.done = Done.toJSON(message.reply.value);
     }
     return obj;
   },
@@ -1227,7 +1422,71 @@ export const Reply: MessageFns<Reply> = {
         }
         break;
       }
+      case "answer": {
+        if (object.reply?.value !== undefined && object.reply?.value !== null) {
+          message.reply = { $case: "answer", value: NodeAnswer.fromPartial(object.reply.value) };
+        }
+        break;
+      }
+      case "done": {
+        if (object.reply?.value !== undefined && object.reply?.value !== null) {
+          message.reply = { $case: "done", value: Done.fromPartial(object.reply.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseDone(): Done {
+  return {};
+}
+
+export const Done: MessageFns<Done> = {
+  encode(_: Done, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Done {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDone();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): Done {
+    return {};
+  },
+
+  toJSON(_: Done): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Done>, I>>(base?: I): Done {
+    return Done.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Done>, I>>(_: I): Done {
+    const message = createBaseDone();
     return message;
   },
 };

@@ -1,0 +1,138 @@
+// Temporary containers for `weft connectivity test`: each lives as long as the call that has asked for it.
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+
+import { decode, encode, RECURSION_DESIRED } from 'dns-packet';
+
+import { containerMtu, type Membership } from '../../core/compile.js';
+import { invalidArgument, messageOf, notFound } from '../../core/errors.js';
+import { RESOLVER_IP } from '../../core/link-names.js';
+import { AttachRequest } from '../../proto/gen/weft/v1/agent.js';
+import type { ProbeQuery, ProbeResult, SandboxQuery } from '../../proto/gen/weft/v1/inspection.js';
+import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
+import { DNS_PORT } from '../dns/index.js';
+import type { Kernel, TestNamespace } from '../kernel/index.js';
+
+/** On which a temporary container answers by TCP and UDP. */
+const TEST_PORT = 7357;
+const TIMEOUT_MS = 2000;
+/** Bytes of a small packet. */
+const SMALL = 100;
+
+export interface SandboxesOptions {
+  kernel: Pick<Kernel, 'openTestNamespace'>;
+  memberships: { get(network: string): Membership | undefined };
+  attach: (request: AttachRequest, signal: AbortSignal) => Promise<Endpoint>;
+  detach: (request: { network: string; target: string }) => Promise<unknown>;
+}
+
+interface Running {
+  namespace: TestNamespace;
+  endpoint: Endpoint;
+}
+
+export class Sandboxes {
+  readonly #running = new Map<string, Running>();
+  readonly #ends = new Set<Promise<void>>();
+  readonly #stopping = new AbortController();
+
+  constructor(private readonly options: SandboxesOptions) {}
+
+  /** One container, until the signal aborts. @throws WeftError as an attach */
+  async *run(
+    { network, publish }: SandboxQuery,
+    caller: AbortSignal,
+  ): AsyncGenerator<{ $case: 'sandbox'; value: Endpoint }> {
+    const signal = AbortSignal.any([caller, this.#stopping.signal]);
+    const { kernel, attach } = this.options;
+    const namespace = kernel.openTestNamespace();
+    const target = `netns:${namespace.path}`;
+    let endpoint: Endpoint | undefined;
+    try {
+      endpoint = await attach(
+        AttachRequest.fromPartial({
+          ...{ network, target, name: `weft-test-${randomBytes(4).toString('hex')}` },
+          publish: publish === 0 ? [] : [`${publish}:${TEST_PORT}`],
+        }),
+        signal,
+      );
+      namespace.listen(TEST_PORT);
+      this.#running.set(endpoint.id, { namespace, endpoint });
+      yield { $case: 'sandbox', value: endpoint };
+      if (!signal.aborted) await once(signal, 'abort');
+    } finally {
+      const end = this.#end(namespace, endpoint, { network, target });
+      this.#ends.add(end);
+      await end;
+      this.#ends.delete(end);
+    }
+  }
+
+  async #end(
+    namespace: TestNamespace,
+    endpoint: Endpoint | undefined,
+    where: { network: string; target: string },
+  ): Promise<void> {
+    if (endpoint !== undefined) {
+      this.#running.delete(endpoint.id);
+      // Its namespace ends now, and what is left is taken away with it.
+      await this.options.detach(where).catch(() => undefined);
+    }
+    namespace.close();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all(this.#ends);
+  }
+
+  /** @throws WeftError NOT_FOUND for a container that is not there */
+  async probe(query: ProbeQuery): Promise<ProbeResult> {
+    const found = this.#running.get(query.sandbox);
+    if (found === undefined)
+      throw notFound(`${query.sandbox}: there is no such temporary container`, 'It ended with its call.');
+    const answer = await this.#try(query, found);
+    return { ok: answer === undefined, why: answer ?? '' };
+  }
+
+  /** Why it did not get through; undefined where it did. */
+  async #try(
+    { kind, to, port, size }: ProbeQuery,
+    { namespace, endpoint }: Running,
+  ): Promise<string | undefined> {
+    switch (kind) {
+      case 'small':
+      case 'full': {
+        const membership = this.options.memberships.get(endpoint.network);
+        const mtu = membership === undefined ? endpoint.mtu : containerMtu(membership);
+        const bytes = kind === 'small' ? SMALL : size === 0 ? mtu : size;
+        const rtt = await namespace.ping(to, bytes, TIMEOUT_MS);
+        return rtt === undefined ? `no answer to ${bytes} bytes within ${TIMEOUT_MS / 1000} s` : undefined;
+      }
+      case 'tcp':
+        return whyNot(await namespace.connect(to, port === 0 ? TEST_PORT : port, TIMEOUT_MS));
+      case 'udp':
+        return whyNot(await namespace.ask(to, port === 0 ? TEST_PORT : port, TIMEOUT_MS));
+      case 'dns':
+        return await lookUp(namespace, to);
+      default:
+        throw invalidArgument(`kind: "${kind}" is not known`, 'Give small, full, tcp, udp or dns.');
+    }
+  }
+}
+
+const whyNot = (answer: Buffer | string): string | undefined =>
+  typeof answer === 'string' ? answer : undefined;
+
+async function lookUp(namespace: TestNamespace, name: string): Promise<string | undefined> {
+  const id = randomBytes(2).readUInt16BE();
+  const question = encode({ type: 'query', id, flags: RECURSION_DESIRED, questions: [{ type: 'A', name }] });
+  const answer = await namespace.ask(RESOLVER_IP, DNS_PORT, TIMEOUT_MS, question);
+  if (typeof answer === 'string') return `the name server ${RESOLVER_IP}: ${answer}`;
+  try {
+    const { answers = [] } = decode(answer);
+    return answers.length > 0 ? undefined : `the name server does not know ${name}`;
+  } catch (error) {
+    return `the answer of the name server cannot be read: ${messageOf(error)}`;
+  }
+}

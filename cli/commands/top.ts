@@ -1,0 +1,156 @@
+// weft top: traffic of networks and endpoints, a second.
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { type Command, Option } from 'commander';
+
+import { WeftError } from '../../core/errors.js';
+import type { LinkTraffic } from '../../proto/gen/weft/v1/inspection.js';
+import type { Action } from '../action.js';
+import { name as nameOf, networkName, secondsOf } from '../checks.js';
+import type { Connector } from '../connect.js';
+import { answersOf, forEachNode, listNodes } from '../nodes.js';
+import { indent, printWarning, table, type Result } from '../output.js';
+
+const SORTS = ['bytes', 'packets', 'drops'] as const;
+
+interface TopOptions {
+  node?: string;
+  network?: string;
+  interval: number;
+  sort: (typeof SORTS)[number];
+}
+
+interface Rate {
+  node: string;
+  kind: string;
+  network: string;
+  id: string;
+  name: string;
+  receivedBytes: number;
+  receivedPackets: number;
+  sentBytes: number;
+  sentPackets: number;
+  drops: number;
+}
+
+const USUAL_SECONDS = 1;
+
+export function topCommand(program: Command, action: Action): void {
+  program
+    .command('top')
+    .description('bytes, packets and drops a second of networks and endpoints; with --watch again and again')
+    .option('--node <name>', 'only on this node', nameOf('node'))
+    .option('--network <name>', 'only of this network', networkName)
+    .option(
+      '--interval <span>',
+      'what is measured (default: 1s)',
+      secondsOf('interval', { min: 1, max: 3600 }),
+      USUAL_SECONDS,
+    )
+    .addOption(new Option('--sort <by>', 'what comes first').choices(SORTS).default('bytes'))
+    .action(
+      action(async ({ connect }, _words, options: TopOptions): Promise<Result> => {
+        const nodes = options.node === undefined ? await upNodes(connect) : [options.node];
+        const before = await sample(connect, nodes);
+        await delay(options.interval * 1000);
+        const after = await sample(connect, nodes);
+        const rates = ratesOf(before, after, options);
+        const networks = rates.filter(({ kind }) => kind === 'network').map(withoutEndpoint);
+        const endpoints = rates.filter(({ kind }) => kind === 'endpoint').map(withoutKind);
+        return { value: { networks, endpoints }, text: () => textOf(rates) };
+      }),
+    );
+}
+
+const upNodes = async (connect: Connector): Promise<string[]> =>
+  (await listNodes(connect)).filter(({ state }) => state === 'up').map(({ name }) => name);
+
+type Sample = Map<string, { at: number; node: string; traffic: LinkTraffic }>;
+
+async function sample(connect: Connector, nodes: readonly string[]): Promise<Sample> {
+  const found: Sample = new Map();
+  const answers = await forEachNode(nodes, async (node) => {
+    const question = { $case: 'traffic', value: {} } as const;
+    const all = await answersOf(connect, 'traffic', { node, question });
+    for (const traffic of all)
+      found.set(JSON.stringify([node, traffic.kind, traffic.network, traffic.id]), {
+        at: performance.now(),
+        node,
+        traffic,
+      });
+  });
+  for (const { node, result } of answers)
+    if (result instanceof WeftError) printWarning(`node ${node} is missing: ${result.message}`);
+  return found;
+}
+
+function ratesOf(before: Sample, after: Sample, { network, sort }: TopOptions): Rate[] {
+  const rates = [...after].flatMap(([key, { at, node, traffic }]): Rate[] => {
+    const first = before.get(key);
+    if (first === undefined || (network !== undefined && traffic.network !== network)) return [];
+    const seconds = (at - first.at) / 1000;
+    // A counter that went back is that of a new link.
+    const rate = (now: number, then: number): number => Math.max(0, (now - then) / seconds);
+    const then = first.traffic;
+    return [
+      {
+        ...{ node, kind: traffic.kind, network: traffic.network, id: traffic.id, name: traffic.name },
+        receivedBytes: rate(traffic.receivedBytes, then.receivedBytes),
+        receivedPackets: rate(traffic.receivedPackets, then.receivedPackets),
+        sentBytes: rate(traffic.sentBytes, then.sentBytes),
+        sentPackets: rate(traffic.sentPackets, then.sentPackets),
+        drops: rate(traffic.droppedPackets, then.droppedPackets),
+      },
+    ];
+  });
+  return rates.toSorted((a, b) => WEIGHT[sort](b) - WEIGHT[sort](a));
+}
+
+const WEIGHT: Record<TopOptions['sort'], (rate: Rate) => number> = {
+  bytes: ({ receivedBytes, sentBytes }) => receivedBytes + sentBytes,
+  packets: ({ receivedPackets, sentPackets }) => receivedPackets + sentPackets,
+  drops: ({ drops }) => drops,
+};
+
+const withoutKind = ({ kind: _kind, ...rate }: Rate): object => rate;
+const withoutEndpoint = ({ kind: _kind, id: _id, name: _name, ...rate }: Rate): object => rate;
+
+const HEAD = ['IN', 'OUT', 'PACKETS IN', 'PACKETS OUT', 'DROPS'];
+const cells = (rate: Rate): string[] => [
+  ...[rate.receivedBytes, rate.sentBytes].map((bytes) => `${scaled(bytes)}B/s`),
+  ...[rate.receivedPackets, rate.sentPackets, rate.drops].map((count) => `${scaled(count)}/s`),
+];
+
+async function textOf(rates: readonly Rate[]): Promise<string> {
+  const networks = rates.filter(({ kind }) => kind === 'network');
+  const endpoints = rates.filter(({ kind }) => kind === 'endpoint');
+  return [
+    'Networks, between the nodes:',
+    indent(
+      await table(
+        ['NETWORK', 'NODE', ...HEAD],
+        networks.map((it) => [it.network, it.node, ...cells(it)]),
+      ),
+    ),
+    '',
+    'Endpoints:',
+    indent(
+      await table(
+        ['NAME', 'NETWORK', 'NODE', ...HEAD],
+        endpoints.map((it) => [it.name, it.network, it.node, ...cells(it)]),
+      ),
+    ),
+  ].join('\n');
+}
+
+const UNITS = ['', 'k', 'M', 'G', 'T'];
+
+/** 1.2k for 1234. */
+function scaled(value: number): string {
+  const power = value < 1000 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(value) / 3));
+  const shown = value / 1000 ** power;
+  return `${shown >= 100 || Number.isInteger(shown) ? Math.round(shown) : shown.toFixed(1)} ${UNITS[power]}`.replace(
+    / $/,
+    '',
+  );
+}
