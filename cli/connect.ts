@@ -1,13 +1,16 @@
 // Calls to the controller and to this host's agent.
 //
 // An error names the daemon that does not answer, and the next step.
+import { existsSync } from 'node:fs';
+
+import { WeftError } from '../core/errors.js';
 import { hostPort } from '../daemon/kinds.js';
 import { readTls } from '../daemon/tls.js';
 import type { GlobalOptions } from './global-options.js';
-import { credentialsFor, type Trust } from './identity.js';
+import { credentialsFor, isServed, type Trust } from './identity.js';
 import type { Event, WatchEventsRequest } from '../proto/gen/weft/v1/events.js';
 import type { NodeAnswer, NodeQuery } from '../proto/gen/weft/v1/inspection.js';
-import type { Ask, Method, ServiceClient, ServiceName } from './services.js';
+import type { Ask, At, Method, ServiceClient, ServiceName } from './services.js';
 
 /** Deadline of calls that read, in milliseconds. */
 export const READ_MS = 5_000;
@@ -54,8 +57,14 @@ export interface Connector {
   readonly agentPath: string;
 }
 
-/** @param onAsk called when the options are valid and a call is about to be sent */
-export function connectorFor(options: GlobalOptions, onAsk: () => void): Connector {
+/** How long this host's agent may take to say where the controller is, in milliseconds. */
+const ACCESS_MS = 2000;
+
+/**
+ * @param isGiven whether the controller's address was given; else this host's agent knows it where none is on this host
+ * @param onAsk called when the options are valid and a call is about to be sent
+ */
+export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: () => void): Connector {
   const ask = async <S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promise<A> => {
     const services = await import('./services.js');
     return await services.ask(of);
@@ -63,15 +72,39 @@ export function connectorFor(options: GlobalOptions, onAsk: () => void): Connect
   const { tlsCa, tlsCert, tlsKey, insecure } = options;
   const trust: Trust = { tlsCa, tlsCert, tlsKey, insecure };
   const controller = (): string => hostPort({ listen: false }).parse(options.controller, '--controller').text;
+  let known: Promise<At> | undefined;
   const toController = async (): Promise<Whom> => {
     const address = controller();
     readTls(trust);
     onAsk();
+    const at = await (known ??= isGiven ? withCredentials(address) : nearestController(address));
     return {
-      at: { address, tls: await credentialsFor(address, trust) },
-      peer: `the controller at ${options.controller}`,
+      at,
+      peer: `the controller at ${'address' in at ? at.address : address}`,
       next: 'Is `weft controller` running there? Name it with --controller or WEFT_CONTROLLER.',
     };
+  };
+  const withCredentials = async (address: string): Promise<At> => ({
+    address,
+    tls: await credentialsFor(address, trust),
+  });
+  /** On this host, else the one that this host's agent reports to, with what the agent shows where nothing else is there. */
+  const nearestController = async (address: string): Promise<At> => {
+    if (!existsSync(options.agent) || (await isServed(address))) return await withCredentials(address);
+    const request = { request: {}, deadlineMs: ACCESS_MS, ...toAgent() };
+    const access = await ask({
+      ...{ ...request, service: 'AgentService' as const },
+      method: (client) => client.getAccess,
+    }).catch(() => undefined);
+    if (access === undefined || access.controller === '') return await withCredentials(address);
+    const { controller: told, ca, cert, key } = access;
+    if (ca === undefined) return { address: told, tls: undefined };
+    try {
+      return await withCredentials(told);
+    } catch (error) {
+      if (!(error instanceof WeftError) || error.code !== 'UNAUTHENTICATED') throw error;
+      return { address: told, tls: readTls({ tlsCa: ca, tlsCert: cert, tlsKey: key }) };
+    }
   };
   const toAgent = (): Whom => {
     onAsk();

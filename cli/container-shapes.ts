@@ -1,6 +1,6 @@
 // Shapes of containers: for `-o json`, and as tables.
 import type { Container } from '../proto/gen/weft/v1/runtime.js';
-import { table, relative, type Result } from './output.js';
+import { listing, relative, type Result } from './output.js';
 import { endpointShape } from './shapes.js';
 
 export const containerShape = (it: Container): object => ({
@@ -53,20 +53,21 @@ export function runShape(it: Container, { asTable }: { asTable: boolean }): Resu
   return { value, text: () => (asTable ? it.name : JSON.stringify(value, undefined, 2)) };
 }
 
-export const containerTable = (containers: readonly Container[]): Promise<string> =>
-  table(
-    ['ID', 'NAME', 'NETWORK', 'STATE', 'PID', 'IP', 'CREATED', 'COMMAND'],
-    containers.map((it) => [
-      it.id.slice(0, 12),
-      it.name,
-      it.network,
-      stateOf(it),
-      it.pid ?? '',
-      it.endpoints.flatMap(({ ip, ip6 }) => [ip, ip6].filter(Boolean)).join(' '),
-      relative(it.createdAt),
-      shortened(it.command.join(' ')),
-    ]),
-  );
+export const containerList = (containers: readonly Container[]): Result =>
+  listing(containers, {
+    shape: containerShape,
+    name: ({ name }) => name,
+    columns: {
+      ID: ({ id }) => id.slice(0, 12),
+      NAME: ({ name }) => name,
+      NETWORK: ({ network }) => network,
+      STATE: stateOf,
+      PID: ({ pid }) => pid ?? '',
+      IP: ({ endpoints }) => endpoints.flatMap(({ ip, ip6 }) => [ip, ip6].filter(Boolean)).join(' '),
+      CREATED: ({ createdAt }) => relative(createdAt),
+      COMMAND: ({ command }) => shortened(command.join(' ')),
+    },
+  });
 
 function stateOf(it: Container): string {
   if (it.state !== 'exited') return it.state;

@@ -8,9 +8,10 @@ export interface Context {
   connect: Connector;
 }
 
-export const contextOf = (options: GlobalOptions, onAsk: () => void): Context => ({
-  format: options.output ?? 'table',
-  connect: connectorFor(options, onAsk),
+/** @param isGiven whether the controller's address was given */
+export const contextOf = (options: GlobalOptions, isGiven: boolean, onAsk: () => void): Context => ({
+  format: FORMATS.find((format) => format === options.output) ?? 'table',
+  connect: connectorFor(options, isGiven, onAsk),
 });
 
 /** The values of an argument that may repeat. @param word as commander passes it */

@@ -22,8 +22,11 @@ export async function readCluster(connect: Connector): Promise<Cluster> {
 /** How many matches an error about an ambiguous word names. */
 const NAMED = 10;
 
-/** @throws ExitError 2 where it means several things, 1 where it means none */
-export function findOne(word: string, cluster: Cluster): Found<Endpoint> {
+/**
+ * @param beside what else it may mean, for people
+ * @throws ExitError 2 where it means several things, 1 where it means none
+ */
+export function findOne(word: string, cluster: Cluster, beside: readonly string[] = []): Found<Endpoint> {
   const [first, ...others] = find(word, cluster);
   if (first === undefined)
     throw new ExitError(
@@ -32,9 +35,9 @@ export function findOne(word: string, cluster: Cluster): Found<Endpoint> {
       `${word}: no endpoint, container or node is called so`,
       'See weft endpoint ls and weft node ls.',
     );
-  if (others.length === 0) return first;
-  const all = [first, ...others];
-  const named = all.slice(0, NAMED).map(nameOf).join(', ');
+  if (others.length + beside.length === 0) return first;
+  const all = [...beside, ...[first, ...others].map(nameOf)];
+  const named = all.slice(0, NAMED).join(', ');
   throw new ExitError(
     'INVALID_ARGUMENT',
     2,

@@ -1,10 +1,21 @@
 // Options of every command: the output format, whom to ask, credentials.
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
+import { WeftError } from '../core/errors.js';
+import { integer } from './checks.js';
+import { type Filter, parseFilter } from './filter.js';
+import { parseTemplate } from './template.js';
 import { FORMATS, type Format } from './output.js';
 
 export interface GlobalOptions {
-  output?: Format;
+  output?: Format | 'wide' | 'name';
+  format?: string;
+  filter?: Filter[];
+  /** Of a list: names alone. */
+  quiet?: boolean;
+  headers?: boolean;
+  /** Seconds. */
+  watch?: number | true;
   controller: string;
   agent: string;
   tlsCa?: string;
@@ -17,7 +28,9 @@ export interface GlobalOptions {
 /** The options of every command. */
 export function globalOptions(): Option[] {
   return [
-    new Option('-o, --output <format>', 'how to print').choices([...FORMATS]).default('table'),
+    new Option('-o, --output <format>', 'how to print')
+      .choices([...FORMATS, 'wide', 'name'])
+      .default('table'),
     new Option('--controller <host:port>', 'the controller to ask')
       .env('WEFT_CONTROLLER')
       .default('127.0.0.1:7400'),
@@ -32,6 +45,46 @@ export function globalOptions(): Option[] {
       .choices(['debug', 'info', 'warn', 'error'])
       .default('info'),
   ];
+}
+
+/** Of commands that list. */
+export function listOptions(): Option[] {
+  return [
+    new Option('-q, --quiet', 'names alone'),
+    new Option('--no-headers', 'without the headings'),
+    new Option('--filter <key=value>', 'only what fits; may be repeated').argParser(
+      (text: string, before: Filter[] | undefined): Filter[] => [
+        ...(before ?? []),
+        usage(() => parseFilter(text)),
+      ],
+    ),
+  ];
+}
+
+/** Of commands that show. */
+export function showOptions(): Option[] {
+  return [
+    new Option(
+      '--format <template>',
+      'such as {{.name}}, {{json .}} or "table {{.name}}\\t{{.node}}"',
+    ).argParser((text: string): string => {
+      usage(() => parseTemplate(text));
+      return text;
+    }),
+    new Option('--watch [seconds]', 'again and again, until Ctrl-C (default: every 2)').argParser(
+      (text: string) => integer('watch', 1, 3600)(text),
+    ),
+  ];
+}
+
+/** For commander: the error names the option itself. */
+function usage<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof WeftError)) throw error;
+    throw new InvalidArgumentError([error.message, error.next ?? ''].join('\n').trim());
+  }
 }
 
 /** Moves global options that stand before the command behind it, as in `weft -o json network ls`. */

@@ -1,5 +1,6 @@
 // The certificate that a command shows: the one of the CA that the controller's address shows.
 import { homedir } from 'node:os';
+import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 
 import { unauthenticated, unavailable } from '../core/errors.js';
@@ -86,5 +87,18 @@ const WHY: Record<string, string> = {
   EAI_AGAIN: 'the name is not known',
 };
 const why = (code: string): string => WHY[code] ?? code;
+
+/** Whether something listens there. @param address HOST:PORT of this host */
+export function isServed(address: string): Promise<boolean> {
+  const { hostname, port } = new URL(`tcp://${address}`);
+  return new Promise((resolve) => {
+    const socket = connect({ host: hostname.replaceAll(/[[\]]/g, ''), port: Number(port) });
+    const settle = (isThere: boolean) => (): void => {
+      socket.destroy();
+      resolve(isThere);
+    };
+    socket.on('connect', settle(true)).on('error', settle(false)).setTimeout(1000, settle(false));
+  });
+}
 
 const isLoopback = (address: string): boolean => /^(?:127\.[\d.]+|localhost|\[::1\]):\d+$/.test(address);

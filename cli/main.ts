@@ -21,6 +21,7 @@ import { setupCommands } from './commands/setup.js';
 import { tokenCommands } from './commands/token.js';
 import { ipamCommands } from './commands/ipam.js';
 import { helpCommands } from './commands/help.js';
+import { inspectCommand } from './commands/inspect.js';
 import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
 import { pingCommand } from './commands/ping.js';
@@ -30,12 +31,22 @@ import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
 import { traceCommand } from './commands/trace.js';
 import { topCommand } from './commands/top.js';
+import { versionCommand } from './commands/version.js';
 import type { Action } from './action.js';
 import { contextOf, formatOf } from './context.js';
 import { ExitError } from './exit.js';
 import { listenForInterrupts } from './foreground.js';
-import { globalOptions, optionsLast, type GlobalOptions } from './global-options.js';
-import { print, printError } from './output.js';
+import {
+  globalOptions,
+  listOptions,
+  optionsLast,
+  showOptions,
+  type GlobalOptions,
+} from './global-options.js';
+import { printError } from './output.js';
+import { present } from './present.js';
+import { repeated } from './repeat.js';
+import { explainWrongCall } from './wrong-call.js';
 
 export async function main(given: readonly string[]): Promise<void> {
   const argv = given[0] === COMPLETE ? askedAsTheLineWould(given) : optionsLast(given);
@@ -49,7 +60,7 @@ export async function main(given: readonly string[]): Promise<void> {
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return;
     await printError(
-      asWeftError(error),
+      asWeftError(program, argv, error),
       format,
       argv.includes('debug') && argv.some((word) => word.startsWith('--log-level')),
     );
@@ -69,32 +80,14 @@ const isUsage = (error: unknown): boolean =>
   error instanceof WeftError && error.code === 'INVALID_ARGUMENT' && local.has(error);
 const local = new WeakSet<WeftError>();
 
-function asWeftError(error: unknown): WeftError {
+function asWeftError(program: Command, argv: readonly string[], error: unknown): WeftError {
   if (error instanceof WeftError) return error;
-  if (!(error instanceof CommanderError)) {
-    return new WeftError(
-      'INTERNAL',
-      `a fault in weft: ${messageOf(error)}`,
-      'With --log-level debug there is more.',
-      { cause: error },
-    );
-  }
-  if (error.code === 'commander.help') {
-    return new WeftError(
-      'INVALID_ARGUMENT',
-      'a command is missing',
-      'See `weft help` and `weft COMMAND --help`.',
-    );
-  }
-  const [cause = '', ...more] = error.message.replace(/^error: /, '').split('\n');
-  const next = more
-    .join(' ')
-    .replace(/^\((.*)\)$/, '$1')
-    .trim();
+  if (error instanceof CommanderError) return explainWrongCall(program, argv, error);
   return new WeftError(
-    'INVALID_ARGUMENT',
-    cause,
-    next === '' ? 'See `weft help` and `weft COMMAND --help`.' : next,
+    'INTERNAL',
+    `a fault in weft: ${messageOf(error)}`,
+    'With --log-level debug there is more.',
+    { cause: error },
   );
 }
 
@@ -103,7 +96,7 @@ export function buildProgram(): Command {
     .description('Networks for containers across hosts.')
     .version(version, '-V, --version', 'print the version')
     .enablePositionalOptions(false)
-    .showSuggestionAfterError()
+    .showSuggestionAfterError(false)
     .exitOverride()
     // main prints errors.
     .configureOutput({ writeErr: () => undefined });
@@ -116,6 +109,7 @@ export function buildProgram(): Command {
   statusCommand(program, action);
   traceCommand(program, action);
   eventsCommand(program, action);
+  inspectCommand(program, action);
   checkCommand(program, action);
   pingCommand(program, action);
   topCommand(program, action);
@@ -132,6 +126,7 @@ export function buildProgram(): Command {
   authorityCommands(program, action);
   cniCommands(program, action);
   netavarkCommands(program, action);
+  versionCommand(program, action);
   completionCommands(program, action);
   // bin/weft starts the daemons; they are listed here for help and completion.
   program.command('agent').description('the daemon of a node (weft agent --help)');
@@ -146,11 +141,17 @@ function leaves(command: Command): Command[] {
   return command.commands.flatMap((child) => (child.commands.length > 0 ? leaves(child) : [child]));
 }
 
+/** By the last words of their names. */
+const LISTS = new Set(['ls', 'ps', 'show']);
+const SHOWS = new Set([...LISTS, 'inspect', 'status', 'check', 'ping', 'top', 'diff', 'version']);
+
 const DAEMONS_AND_SCRIPTS = new Set(['agent', 'controller', 'completion']);
 
 function addGlobalOptions(command: Command): void {
   command.exitOverride().configureOutput({ writeErr: () => undefined });
   if (DAEMONS_AND_SCRIPTS.has(command.name())) return;
+  if (LISTS.has(command.name())) for (const option of listOptions()) command.addOption(option);
+  if (SHOWS.has(command.name())) for (const option of showOptions()) command.addOption(option);
   command.optionsGroup('Everywhere:');
   for (const option of globalOptions()) command.addOption(option);
 }
@@ -160,7 +161,8 @@ const action: Action = (work) =>
     const command = args.at(-1) as Command;
     const options = command.opts<GlobalOptions>();
     let asked = false;
-    const context = contextOf(options, () => {
+    const isGiven = command.getOptionValueSource('controller') !== 'default';
+    const context = contextOf(options, isGiven, () => {
       asked = true;
     });
     try {
@@ -168,8 +170,10 @@ const action: Action = (work) =>
       checkTls({ tlsCa, tlsCert, tlsKey }, () => undefined);
       const all = args.slice(0, -2);
       const [first = '', second = ''] = all.map((word) => (typeof word === 'string' ? word : ''));
-      const result = await work(context, [first, second], options as never, all);
-      if (result !== undefined) await print(result, context.format);
+      await repeated(options.watch, async () => {
+        const result = await work(context, [first, second], options as never, all);
+        if (result !== undefined) await present(result, options);
+      });
     } catch (error) {
       // An error before any call was sent is a wrong call (exit 2).
       if (error instanceof WeftError && !asked) local.add(error);

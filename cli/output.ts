@@ -13,6 +13,42 @@ export type Format = (typeof FORMATS)[number];
 export interface Result {
   value: unknown;
   text: () => string | Promise<string>;
+  /** Of a list: what can be filtered, and shown in other columns. */
+  listing?: Listing;
+}
+
+export interface Listing {
+  head: readonly string[];
+  /** Of the columns that -o wide adds. */
+  wideHead: readonly string[];
+  rows: readonly { shape: object; name: string; cells: readonly Cell[]; wide: readonly Cell[] }[];
+}
+
+type Cell = string | number;
+/** By their headings. */
+type Columns<T> = Readonly<Record<string, (item: T) => Cell>>;
+
+/** A list, one row for each item. @param of `name`: what -q and -o name print */
+export function listing<T>(
+  items: readonly T[],
+  of: { shape: (item: T) => object; name: (item: T) => string; columns: Columns<T>; wide?: Columns<T> },
+): Result {
+  const { shape, name, columns, wide = {} } = of;
+  const cellsOf = (item: T, all: Columns<T>): Cell[] => Object.values(all).map((cell) => cell(item));
+  const rows = items.map((item) => ({
+    ...{ shape: shape(item), name: name(item) },
+    ...{ cells: cellsOf(item, columns), wide: cellsOf(item, wide) },
+  }));
+  const head = Object.keys(columns);
+  return {
+    value: rows.map((row) => row.shape),
+    text: () =>
+      table(
+        head,
+        rows.map(({ cells }) => cells),
+      ),
+    listing: { head, wideHead: Object.keys(wide), rows },
+  };
 }
 
 export async function print({ value, text }: Result, format: Format): Promise<void> {
@@ -60,10 +96,11 @@ const NO_BORDERS = Object.fromEntries(
   ]),
 );
 
-/** Columns with upper-case headings and two spaces between them, as docker and kubectl print. */
+/** Columns with upper-case headings and two spaces between them, as docker and kubectl print. @param head may be empty */
 export async function table(
   head: readonly string[],
-  rows: readonly (readonly (string | number)[])[],
+  rows: readonly (readonly Cell[])[],
+  width = process.stdout.columns,
 ): Promise<string> {
   const { default: Table } = await import('cli-table3');
   const made: Table3.Table = new Table({
@@ -71,8 +108,36 @@ export async function table(
     chars: { ...NO_BORDERS, 'left-mid': '', 'mid-mid': '', 'right-mid': '', middle: '  ' },
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
   });
-  for (const row of rows) made.push(row.map((cell) => (cell === '' ? '-' : visible(String(cell)))));
+  const cells = rows.map((row) => row.map((cell) => (cell === '' ? '-' : visible(String(cell)))));
+  made.push(...fitted(head, cells, width));
   return trimLines(made.toString());
+}
+
+/** Narrower than this no column gets. */
+const NARROWEST = 10;
+
+/** Cuts what does not fit into the terminal, the widest columns first. @param width undefined: there is no terminal */
+export function fitted(
+  head: readonly string[],
+  rows: readonly string[][],
+  width: number | undefined,
+): string[][] {
+  const widths = (rows[0] ?? []).map((_, i) =>
+    Math.max(head[i]?.length ?? 0, ...rows.map((row) => row[i]?.length ?? 0)),
+  );
+  const total = (): number => widths.reduce((sum, one) => sum + one + 2, -2);
+  const least = (i: number): number => Math.max(NARROWEST, head[i]?.length ?? 0);
+  while (width !== undefined && total() > width) {
+    const widest = widths.reduce(
+      (best, one, i) => (one - least(i) > (widths[best] ?? 0) - least(best) ? i : best),
+      0,
+    );
+    if ((widths[widest] ?? 0) <= least(widest)) break;
+    widths[widest] = (widths[widest] ?? 0) - 1;
+  }
+  return rows.map((row) =>
+    row.map((cell, i) => (cell.length > (widths[i] ?? 0) ? `${cell.slice(0, (widths[i] ?? 1) - 1)}…` : cell)),
+  );
 }
 
 /** Names and values below each other. */

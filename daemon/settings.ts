@@ -7,6 +7,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { invalidArgument, WeftError } from '../core/errors.js';
 import type { Kind } from './kinds.js';
 import { readSettingsFile, type Given } from './settings-file.js';
+import { flannelFlag } from './flannel-flags.js';
 import { didYouMean } from './suggest.js';
 
 export interface Setting<T> {
@@ -228,7 +229,7 @@ function explainFlagError({ name, settings }: Declared, error: CommanderError): 
     if (known.includes(flag.slice(2))) {
       return invalidArgument(`flag ${flag}: takes no value`, `Write ${flag} alone, or leave it out.`);
     }
-    const hint = didYouMean(flag, known, (key) => `--${key}`);
+    const hint = flannelFlag(flag) ?? didYouMean(flag, known, (key) => `--${key}`);
     return invalidArgument(
       `flag ${flag}: not known`,
       hint === '' ? `weft ${name} --help shows what there is.` : hint,

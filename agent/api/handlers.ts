@@ -43,6 +43,7 @@ export interface AgentApiOptions {
   dns: Dns;
   metrics: AgentMetrics;
   status: AgentApi['status'];
+  access: AgentApi['access'];
   /** Called after a change. */
   changed: () => void;
 }
@@ -59,6 +60,7 @@ export function agentApi(options: AgentApiOptions): AgentApi {
     dns,
     metrics,
     status,
+    access,
     changed,
   } = options;
   return {
@@ -101,6 +103,7 @@ export function agentApi(options: AgentApiOptions): AgentApi {
       endpoints: (await attacher.endpointsOf(target)).map(({ id }) => id),
     }),
     status,
+    access,
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
     ...portApi(options),
   };

@@ -16,6 +16,7 @@ import {
   AgentServiceService,
   NameServiceService,
   StatusServiceService,
+  type Access,
   AttachRequest,
   DetachRequest,
   type FindContainerRequest,
@@ -51,6 +52,7 @@ export interface AgentApi {
   pipeworkDetach(request: PipeworkDetachRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
   findContainer(request: FindContainerRequest): Promise<FindContainerResponse>;
   status(): Promise<Status>;
+  access(): Access;
   readonly names: NameApi;
   publishPorts(request: PublishPortsRequest, signal: AbortSignal): Promise<PublishPortsResponse>;
   unpublishPorts(request: UnpublishPortsRequest, signal: AbortSignal): Promise<UnpublishPortsResponse>;
@@ -157,6 +159,7 @@ function addServices(server: Server, api: AgentApi): void {
     unpublishPorts: unary((request: UnpublishPortsRequest, { signal }) =>
       api.unpublishPorts(request, signal),
     ),
+    getAccess: unary(() => api.access()),
     listPorts: unary((request: ListPortsRequest) => api.listPorts(request)),
     detach: unary(async (request: DetachRequest, { signal }) => ({
       endpoint: await api.detach(request, signal),

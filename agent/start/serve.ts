@@ -11,6 +11,7 @@ import { isTooOld, tooOld } from '../../core/versions.js';
 import type { Plugin, PluginHost } from '../../daemon/plugin-host.js';
 import { ownValues } from '../../daemon/settings.js';
 import { version } from '../../daemon/version.js';
+import type { Access } from '../../proto/gen/weft/v1/agent.js';
 import type { Endpoint as EndpointMessage, StatusPlugin } from '../../proto/gen/weft/v1/types.js';
 import type { Announcement } from '../../store/store.js';
 import {
@@ -29,6 +30,7 @@ import {
   type StatusSources,
 } from '../api/index.js';
 import { clockProblem, NAME_CONFLICT, NODE } from '../health/index.js';
+import { nodeIdentityFolder } from '../identity/index.js';
 import { inspector, Sandboxes } from '../inspect/index.js';
 import { mountRuntime } from '../runtime/index.js';
 import type { Parts } from './assemble.js';
@@ -61,6 +63,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
       await Promise.race([look, delay(LOOK_WITHIN_MS, undefined, { ref: false })]);
       return statusOf(sources);
     },
+    access: () => accessOf(opened, session.state().address),
     changed: changed.call,
   });
   const sandboxes = new Sandboxes({
@@ -130,6 +133,13 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   const path = await openHttp(routes, opened);
   if (path !== undefined) serving.push(...routed.map((manager) => ({ manager, socket: path })));
   return { announcement, appear };
+}
+
+/** How this node reaches the controller. @param controller HOST:PORT; empty: it has none */
+function accessOf({ settings, identity }: Opened, controller: string): Access {
+  const own = identity === undefined ? undefined : nodeIdentityFolder(settings.stateDir).paths;
+  const { tlsCa: ca, tlsCert: cert, tlsKey: key } = settings;
+  return { controller, ca, cert, key, ...own };
 }
 
 function announce(

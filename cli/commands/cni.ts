@@ -14,7 +14,7 @@ import {
   type PluginFile,
 } from '../plugin-files.js';
 import type { Action } from '../action.js';
-import { printWarning, table, type Result } from '../output.js';
+import { listing, printWarning, type Result } from '../output.js';
 
 export function cniCommands(program: Command, action: Action): void {
   const cni = program
@@ -88,11 +88,13 @@ const withFolders = (command: Command): Command =>
         .default('/etc/cni/net.d'),
     );
 
-const shown = (files: readonly PluginFile[]): Result => ({
-  value: files,
-  text: () =>
-    table(
-      ['PATH', 'NETWORK', 'STATE'],
-      files.map(({ path, network, state }) => [path, network ?? '', state]),
-    ),
-});
+const shown = (files: readonly PluginFile[]): Result =>
+  listing(files, {
+    shape: (file) => file,
+    name: ({ path }) => path,
+    columns: {
+      PATH: ({ path }) => path,
+      NETWORK: ({ network }) => network ?? '',
+      STATE: ({ state }) => state,
+    },
+  });

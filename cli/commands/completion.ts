@@ -149,7 +149,11 @@ const PLACES = new Set(['place', 'a', 'b', 'from', 'to']);
 
 async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {
   if (PLACES.has(argument)) {
-    const kinds = command.name() === 'capture' ? (['endpoint'] as const) : (['endpoint', 'node'] as const);
+    const group = command.parent?.name();
+    const kinds =
+      command.name() === 'capture' || group === 'endpoint'
+        ? (['endpoint'] as const)
+        : (['endpoint', 'node'] as const);
     return (await Promise.all(kinds.map((kind) => namesOf(kind, connect)))).flat();
   }
   if (argument === 'node') return namesOf('node', connect);

@@ -8,7 +8,7 @@ import { enterArgv } from '../../core/launch.js';
 import type { Container } from '../../proto/gen/weft/v1/runtime.js';
 import { integer, name } from '../checks.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
-import { containerShape, containerTable } from '../container-shapes.js';
+import { containerList, containerShape } from '../container-shapes.js';
 import { checkCommand } from '../find-command.js';
 import { ended, hasTerminal, Signals } from '../foreground.js';
 import type { Action } from '../action.js';
@@ -31,7 +31,7 @@ export function containerCommands(program: Command, action: Action): void {
           { all },
           READ_MS,
         );
-        return { value: containers.map(containerShape), text: () => containerTable(containers) };
+        return containerList(containers);
       }),
     );
 

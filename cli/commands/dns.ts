@@ -6,7 +6,7 @@ import { dnsName, ipList, lookupName, networkName, recordType, target } from '..
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import type { Action } from '../action.js';
-import { block, indent, table, type Result } from '../output.js';
+import { block, indent, listing, table, type Result } from '../output.js';
 
 /** Longer than the agent waits for other name servers. */
 const LOOKUP_MS = 10_000;
@@ -63,7 +63,7 @@ export function dnsCommands(program: Command, action: Action): void {
           { network },
           READ_MS,
         );
-        return { value: names.map(nameShape), text: () => nameTable(names) };
+        return nameList(names);
       }),
     );
 
@@ -109,19 +109,20 @@ const nameShape = (it: Name): object => ({
   state: it.state,
 });
 
-const nameTable = (names: readonly Name[]): Promise<string> =>
-  table(
-    ['NAME', 'NETWORK', 'ADDRESSES', 'KIND', 'NODE', 'STATE', 'TARGET'],
-    names.map((it) => [
-      it.name,
-      it.network,
-      it.addresses.join(', '),
-      it.kind,
-      it.node ?? '',
-      it.state,
-      it.target ?? '',
-    ]),
-  );
+const nameList = (names: readonly Name[]): Result =>
+  listing(names, {
+    shape: nameShape,
+    name: ({ name, network }) => `${name}.${network}`,
+    columns: {
+      NAME: ({ name }) => name,
+      NETWORK: ({ network }) => network,
+      ADDRESSES: ({ addresses }) => addresses.join(', '),
+      KIND: ({ kind }) => kind,
+      NODE: ({ node }) => node ?? '',
+      STATE: ({ state }) => state,
+      TARGET: ({ target }) => target ?? '',
+    },
+  });
 
 async function lookupText({ name, status, answers, networks, source }: LookupNameResponse): Promise<string> {
   const head = block([

@@ -1,14 +1,17 @@
 // weft endpoint ls | inspect, weft attach, weft detach
 import type { Command } from 'commander';
 
-import { invalidArgument } from '../../core/errors.js';
+import { invalidArgument, WeftError } from '../../core/errors.js';
 import { formatPublished } from '../../core/publish.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
 import { name, networkName, prefixesOrNone, target } from '../checks.js';
-import { READ_MS, WRITE_MS } from '../connect.js';
+import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
+import { listOf } from '../context.js';
+import { findOne, readCluster } from '../find.js';
+import { inspectAll } from '../inspect-all.js';
 import type { Action } from '../action.js';
-import { block, printWarning, table, type Result } from '../output.js';
+import { block, listing, printWarning, type Result } from '../output.js';
 import { endpointShape } from '../shapes.js';
 import { withEvents } from './events.js';
 
@@ -34,7 +37,7 @@ export function endpointCommands(program: Command, action: Action): void {
             { network, node },
             READ_MS,
           );
-          return { value: endpoints.map(endpointShape), text: () => endpointTable(endpoints) };
+          return endpointList(endpoints);
         },
       ),
     );
@@ -42,20 +45,12 @@ export function endpointCommands(program: Command, action: Action): void {
   endpoint
     .command('inspect')
     .description('show one attached container')
-    .argument('<id>', 'its id, the beginning of it, or a name that only one has')
+    .argument('<place...>', 'its id, name, NAME.NETWORK, address, interface, or TARGET')
     .action(
-      action(async ({ connect }, [id]): Promise<Result> => {
-        const found = await connect.controller(
-          'EndpointService',
-          (client) => client.getEndpoint,
-          { id },
-          READ_MS,
-        );
-        return await withEvents(connect, ['endpoint', `${found.name}.${found.network}`], {
-          value: endpointShape(found),
-          text: () => endpointBlock(found),
-        });
-      }),
+      action(
+        async ({ connect }, _words, _options, [places]): Promise<Result> =>
+          await inspectAll(listOf(places), (place) => inspectEndpoint(connect, place)),
+      ),
     );
 
   endpoint
@@ -126,20 +121,56 @@ export function endpointCommands(program: Command, action: Action): void {
     );
 }
 
-const endpointTable = (endpoints: readonly Endpoint[]): Promise<string> =>
-  table(
-    ['ID', 'NAME', 'NETWORK', 'NODE', 'IP', 'IP6', 'IFNAME', 'TARGET'],
-    endpoints.map((it) => [
-      it.id.slice(0, 12),
-      it.name,
-      it.network,
-      it.node,
-      it.ip,
-      it.ip6 ?? '',
-      it.ifname,
-      it.target,
-    ]),
-  );
+/** @param place anything by which it is found */
+export async function inspectEndpoint(connect: Connector, place: string): Promise<Result> {
+  const found = await getEndpoint(connect, place);
+  return await withEvents(connect, ['endpoint', `${found.name}.${found.network}`], {
+    value: endpointShape(found),
+    text: () => endpointBlock(found),
+  });
+}
+
+async function getEndpoint(connect: Connector, place: string): Promise<Endpoint> {
+  const get = (id: string): Promise<Endpoint> =>
+    connect.controller('EndpointService', (client) => client.getEndpoint, { id }, READ_MS);
+  try {
+    return await get(place);
+  } catch (error) {
+    // The controller knows ids and names alone.
+    const isElse =
+      error instanceof WeftError && (error.code === 'NOT_FOUND' || error.code === 'FAILED_PRECONDITION');
+    if (!isElse) throw error;
+    const { endpoints } = await readCluster(connect);
+    const found = findOne(place, { endpoints, nodes: [] });
+    return await get(found.kind === 'endpoint' ? found.endpoint.id : place);
+  }
+}
+
+const endpointList = (endpoints: readonly Endpoint[]): Result =>
+  listing(endpoints, {
+    shape: endpointShape,
+    name: ({ name, network }) => `${name}.${network}`,
+    columns: {
+      ID: ({ id }) => id.slice(0, 12),
+      NAME: ({ name }) => name,
+      NETWORK: ({ network }) => network,
+      NODE: ({ node }) => node,
+      IP: ({ ip }) => ip,
+      IP6: ({ ip6 }) => ip6 ?? '',
+      IFNAME: ({ ifname }) => ifname,
+      TARGET: ({ target }) => target,
+    },
+    wide: {
+      MAC: ({ mac }) => mac,
+      'HOST IFNAME': ({ hostIfname }) => hostIfname,
+      MANAGER: ({ manager }) => manager ?? 'weft',
+      ALIASES: ({ aliases }) => aliases.join(','),
+      LABELS: ({ labels }) =>
+        Object.entries(labels)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(','),
+    },
+  });
 
 export const endpointBlock = (it: Endpoint): string =>
   block([

@@ -8,7 +8,7 @@ import { networkName } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import { readCluster } from '../find.js';
-import { printWarning, relative, table, type Result } from '../output.js';
+import { listing, printWarning, relative, table, type Result } from '../output.js';
 
 /** Nodes that hang are waited for. */
 const CHECK_MS = 15_000;
@@ -29,7 +29,7 @@ export function ipamCommands(program: Command, action: Action): void {
         const uses = networks
           .filter(({ name }) => network === undefined || name === network)
           .flatMap((one) => usesOf(one, endpoints));
-        return { value: uses, text: () => useTable(uses) };
+        return useList(uses);
       }),
     );
 
@@ -106,15 +106,19 @@ function sizeOf(subnet: string): number | null {
   return subnet.includes(':') || !(length >= 8 && length <= 30) ? null : 2 ** (32 - length) - 3;
 }
 
-const useTable = (uses: readonly Use[]): Promise<string> =>
-  table(
-    ['NETWORK', 'NODE', 'SUBNET', 'USED', 'FREE', 'EXPIRES'],
-    uses.map((it) => [
-      ...[it.network, it.node ?? '', it.subnet, it.used],
-      it.size === null ? 'plenty' : Math.max(0, it.size - it.used),
-      relative(it.expires),
-    ]),
-  );
+const useList = (uses: readonly Use[]): Result =>
+  listing(uses, {
+    shape: (use) => use,
+    name: ({ subnet }) => subnet,
+    columns: {
+      NETWORK: ({ network }) => network,
+      NODE: ({ node }) => node ?? '',
+      SUBNET: ({ subnet }) => subnet,
+      USED: ({ used }) => used,
+      FREE: ({ size, used }) => (size === null ? 'plenty' : Math.max(0, size - used)),
+      EXPIRES: ({ expires }) => relative(expires),
+    },
+  });
 
 const findingShape = ({
   id,

@@ -12,6 +12,7 @@ import {
   ipOf,
   name,
   networkName,
+  networkNames,
   newNetworkName,
   parentOf,
   rangeOf,
@@ -19,8 +20,10 @@ import {
   vlansOf,
   onOff,
 } from '../checks.js';
-import { READ_MS, WRITE_MS } from '../connect.js';
-import { block, indent, relative, table, type Result } from '../output.js';
+import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
+import { listOf } from '../context.js';
+import { inspectAll } from '../inspect-all.js';
+import { block, indent, listing, relative, table, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 import { withEvents } from './events.js';
 import type { Action } from '../action.js';
@@ -152,27 +155,19 @@ export function networkCommands(program: Command, action: Action): void {
           {},
           READ_MS,
         );
-        return { value: networks.map(networkShape), text: () => networkTable(networks) };
+        return networkList(networks);
       }),
     );
 
   network
     .command('inspect')
     .description('show one network with the subnets of its nodes')
-    .argument('<name>', 'its name', networkName)
+    .argument('<name...>', 'its name', networkNames)
     .action(
-      action(async ({ connect }, [name]): Promise<Result> => {
-        const found = await connect.controller(
-          'NetworkService',
-          (client) => client.getNetwork,
-          { name },
-          READ_MS,
-        );
-        return await withEvents(connect, ['network', name], {
-          value: networkShape(found),
-          text: () => networkBlock(found),
-        });
-      }),
+      action(
+        async ({ connect }, _words, _options, [names]): Promise<Result> =>
+          await inspectAll(listOf(names), (name) => inspectNetwork(connect, name)),
+      ),
     );
 
   network
@@ -222,19 +217,34 @@ const NOTHING = {
   force: false,
 } satisfies Partial<CreateNetworkRequest>;
 
-const networkTable = (networks: readonly Network[]): Promise<string> =>
-  table(
-    ['NAME', 'DRIVER', 'SUBNET', 'SUBNET6', 'VNI', 'NODES', 'ENDPOINTS'],
-    networks.map(({ name, driver, subnet, subnet6, vni, leases, endpoints }) => [
-      name,
-      driver,
-      subnet,
-      subnet6 ?? '',
-      vni ?? '',
-      leases.length,
-      endpoints,
-    ]),
-  );
+export async function inspectNetwork(connect: Connector, name: string): Promise<Result> {
+  const found = await connect.controller('NetworkService', (client) => client.getNetwork, { name }, READ_MS);
+  return await withEvents(connect, ['network', name], {
+    value: networkShape(found),
+    text: () => networkBlock(found),
+  });
+}
+
+const networkList = (networks: readonly Network[]): Result =>
+  listing(networks, {
+    shape: networkShape,
+    name: ({ name }) => name,
+    columns: {
+      NAME: ({ name }) => name,
+      DRIVER: ({ driver }) => driver,
+      SUBNET: ({ subnet }) => subnet,
+      SUBNET6: ({ subnet6 }) => subnet6 ?? '',
+      VNI: ({ vni }) => vni ?? '',
+      NODES: ({ leases }) => leases.length,
+      ENDPOINTS: ({ endpoints }) => endpoints,
+    },
+    wide: {
+      BACKEND: ({ backend }) => backend ?? '',
+      PORT: ({ port }) => port ?? '',
+      INTERNAL: ({ internal }) => (internal ? 'yes' : 'no'),
+      ROUTES: ({ routes }) => routes.join(','),
+    },
+  });
 
 async function networkBlock(network: Network): Promise<string> {
   const head = block([

@@ -2,10 +2,12 @@
 import type { Command } from 'commander';
 
 import type { Node } from '../../proto/gen/weft/v1/types.js';
-import { name as nameOf } from '../checks.js';
-import { READ_MS, WRITE_MS } from '../connect.js';
+import { name as nameOf, names } from '../checks.js';
+import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
+import { listOf } from '../context.js';
+import { inspectAll } from '../inspect-all.js';
 import type { Action } from '../action.js';
-import { block, relative, table, type Result } from '../output.js';
+import { block, listing, relative, type Result } from '../output.js';
 import { nodeShape } from '../shapes.js';
 import { withEvents } from './events.js';
 import { problemLines } from './problems.js';
@@ -21,22 +23,19 @@ export function nodeCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }): Promise<Result> => {
         const { nodes } = await connect.controller('NodeService', (client) => client.listNodes, {}, READ_MS);
-        return { value: nodes.map(nodeShape), text: () => nodeTable(nodes) };
+        return nodeList(nodes);
       }),
     );
 
   node
     .command('inspect')
     .description('show one node')
-    .argument('<name>', 'its name', nameOf())
+    .argument('<name...>', 'its name', names('name'))
     .action(
-      action(async ({ connect }, [name]): Promise<Result> => {
-        const found = await connect.controller('NodeService', (client) => client.getNode, { name }, READ_MS);
-        return await withEvents(connect, ['node', name], {
-          value: nodeShape(found),
-          text: () => nodeBlock(found),
-        });
-      }),
+      action(
+        async ({ connect }, _words, _options, [names]): Promise<Result> =>
+          await inspectAll(listOf(names), (name) => inspectNode(connect, name)),
+      ),
     );
 
   node
@@ -63,20 +62,34 @@ export function nodeCommands(program: Command, action: Action): void {
   rotateKeyCommand(node, action);
 }
 
-const nodeTable = (nodes: readonly Node[]): Promise<string> =>
-  table(
-    ['NAME', 'STATE', 'SINCE', 'PUBLIC IP', 'NETWORKS', 'ENDPOINTS', 'PROBLEMS', 'VERSION'],
-    nodes.map((node) => [
-      node.name,
-      node.state,
-      relative(node.since),
-      node.publicIp,
-      node.networks.join(','),
-      node.endpoints,
-      node.problems.length,
-      node.version,
-    ]),
-  );
+export async function inspectNode(connect: Connector, name: string): Promise<Result> {
+  const found = await connect.controller('NodeService', (client) => client.getNode, { name }, READ_MS);
+  return await withEvents(connect, ['node', name], {
+    value: nodeShape(found),
+    text: () => nodeBlock(found),
+  });
+}
+
+const nodeList = (nodes: readonly Node[]): Result =>
+  listing(nodes, {
+    shape: nodeShape,
+    name: ({ name }) => name,
+    columns: {
+      NAME: ({ name }) => name,
+      STATE: ({ state }) => state,
+      SINCE: ({ since }) => relative(since),
+      'PUBLIC IP': ({ publicIp }) => publicIp,
+      NETWORKS: ({ networks }) => networks.join(','),
+      ENDPOINTS: ({ endpoints }) => endpoints,
+      PROBLEMS: ({ problems }) => problems.length,
+      VERSION: ({ version }) => version,
+    },
+    wide: {
+      'PUBLIC IP6': ({ publicIp6 }) => publicIp6 ?? '',
+      'LAST SEEN': ({ lastSeen }) => relative(lastSeen),
+      WHY: ({ why }) => why ?? '',
+    },
+  });
 
 function nodeBlock(node: Node): string {
   const head = block([

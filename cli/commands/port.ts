@@ -9,7 +9,7 @@ import { networkName, published, publishes } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import type { Action } from '../action.js';
-import { table, type Result } from '../output.js';
+import { listing, type Result } from '../output.js';
 import { openPortShape } from '../shapes.js';
 
 const ENDPOINT = 'its name or id, or the container as it was attached';
@@ -41,7 +41,7 @@ export function portCommands(program: Command, action: Action): void {
             request,
             WRITE_MS,
           );
-          return { value: ports.map(openPortShape), text: () => portTable(ports) };
+          return portList(ports);
         },
       ),
     );
@@ -59,7 +59,7 @@ export function portCommands(program: Command, action: Action): void {
           { endpoint },
           READ_MS,
         );
-        return { value: ports.map(openPortShape), text: () => portTable(ports) };
+        return portList(ports);
       }),
     );
 
@@ -92,23 +92,24 @@ export function portCommands(program: Command, action: Action): void {
             { endpoint, network, ports, all },
             WRITE_MS,
           );
-          return { value: gone.map(openPortShape), text: () => portTable(gone) };
+          return portList(gone);
         },
       ),
     );
 }
 
-const portTable = (ports: readonly OpenPort[]): Promise<string> =>
-  table(
-    ['HOST', 'PROTOCOL', 'ENDPOINT', 'NETWORK', 'LEADS TO', 'NODE', 'EVERYWHERE', 'PROBLEM'],
-    ports.map(({ publish, name, network, ip, ip6 = '', node, problem }) => [
-      publish === undefined ? '' : formatHostPort(publish),
-      publish?.protocol ?? '',
-      name,
-      network,
-      `${ip || `[${ip6}]`}:${publish?.port ?? ''}`,
-      node,
-      publish?.everywhere === true ? 'yes' : 'no',
-      problem,
-    ]),
-  );
+const portList = (ports: readonly OpenPort[]): Result =>
+  listing(ports, {
+    shape: openPortShape,
+    name: ({ publish }) => (publish === undefined ? '' : formatHostPort(publish)),
+    columns: {
+      HOST: ({ publish }) => (publish === undefined ? '' : formatHostPort(publish)),
+      PROTOCOL: ({ publish }) => publish?.protocol ?? '',
+      ENDPOINT: ({ name }) => name,
+      NETWORK: ({ network }) => network,
+      'LEADS TO': ({ ip, ip6 = '', publish }) => `${ip || `[${ip6}]`}:${publish?.port ?? ''}`,
+      NODE: ({ node }) => node,
+      EVERYWHERE: ({ publish }) => (publish?.everywhere === true ? 'yes' : 'no'),
+      PROBLEM: ({ problem }) => problem,
+    },
+  });

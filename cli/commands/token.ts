@@ -10,7 +10,7 @@ import type { Action } from '../action.js';
 import { controllerOf, integer, name as nameOf, secondsOf } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { ownFolder } from '../identity.js';
-import { relative, table, type Result } from '../output.js';
+import { listing, relative, type Result } from '../output.js';
 import { tokenShape } from '../shapes.js';
 
 interface CreateOptions {
@@ -63,7 +63,7 @@ export function tokenCommands(program: Command, action: Action): void {
           {},
           READ_MS,
         );
-        return { value: tokens.map(tokenShape), text: () => tokenTable(tokens) };
+        return tokenList(tokens);
       }),
     );
 
@@ -140,14 +140,15 @@ function commandFor(role: string, token: string, controller: string, node: strin
 
 const named = (node: string | undefined): string => (node === undefined ? '' : ` --node ${node}`);
 
-const tokenTable = (tokens: readonly Token[]): Promise<string> =>
-  table(
-    ['ID', 'ROLE', 'NODE', 'USES LEFT', 'EXPIRES'],
-    tokens.map(({ id, role, node, uses, expires }) => [
-      id,
-      role,
-      node ?? '',
-      uses ?? 'any',
-      relative(expires),
-    ]),
-  );
+const tokenList = (tokens: readonly Token[]): Result =>
+  listing(tokens, {
+    shape: tokenShape,
+    name: ({ id }) => id,
+    columns: {
+      ID: ({ id }) => id,
+      ROLE: ({ role }) => role,
+      NODE: ({ node }) => node ?? '',
+      'USES LEFT': ({ uses }) => uses ?? 'any',
+      EXPIRES: ({ expires }) => relative(expires),
+    },
+  });

@@ -143,7 +143,11 @@ export function checkExternalEtcd(options: InitOptions): void {
 }
 
 async function createToken(host: SetupHost, options: InitOptions): Promise<Token> {
-  const connect = connectorFor({ ...options, controller: await host.controllerAddress() }, () => undefined);
+  const connect = connectorFor(
+    { ...options, controller: await host.controllerAddress() },
+    true,
+    () => undefined,
+  );
   const request = { role: 'node', ttlSeconds: TOKEN_SECONDS, uses: undefined, node: undefined };
   return await connect.controller('IdentityService', (client) => client.createToken, request, WRITE_MS);
 }

@@ -60,7 +60,11 @@ export async function leave(options: LeaveOptions): Promise<Result> {
 /** @throws WeftError FAILED_PRECONDITION where other nodes are in the cluster of this host, or it cannot be asked */
 async function checkAlone(host: SetupHost, options: LeaveOptions): Promise<void> {
   if (!host.files.has(CONTROLLER_STATE)) return;
-  const connect = connectorFor({ ...options, controller: await host.controllerAddress() }, () => undefined);
+  const connect = connectorFor(
+    { ...options, controller: await host.controllerAddress() },
+    true,
+    () => undefined,
+  );
   const force = 'With --force it leaves all the same, and the cluster ends: its networks, CA and tokens.';
   const own = await host.nodeName();
   const { nodes } = await connect

@@ -63,7 +63,7 @@ test('bash completes commands, options, their values and names', async (t) => {
     ['ls', 'publish', 'rm'],
   );
   t.deepEqual(options, ['--ip', '--ip6']);
-  t.deepEqual(values, ['json', 'table', 'yaml']);
+  t.deepEqual(values, ['json', 'name', 'table', 'wide', 'yaml']);
   t.deepEqual(networks, ['blue']);
   t.deepEqual(ends, ['a', 'web']);
   // Names are what people type; ids are not.

@@ -55,6 +55,18 @@ export interface AttachRequest {
   allowedAddresses: string[];
 }
 
+export interface GetAccessRequest {
+}
+
+export interface Access {
+  /** HOST:PORT; empty: this node has none. */
+  controller: string;
+  /** Files of the certificate that it shows; absent: plain text. */
+  ca?: string | undefined;
+  cert?: string | undefined;
+  key?: string | undefined;
+}
+
 export interface UpdateEndpointRequest {
   /** The whole id, or its beginning, or a name that only one endpoint has. */
   id: string;
@@ -559,6 +571,175 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.dns = object.dns ?? false;
     message.publishEverywhere = object.publishEverywhere ?? false;
     message.allowedAddresses = object.allowedAddresses?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseGetAccessRequest(): GetAccessRequest {
+  return {};
+}
+
+export const GetAccessRequest: MessageFns<GetAccessRequest> = {
+  encode(_: GetAccessRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetAccessRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetAccessRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): GetAccessRequest {
+    return {};
+  },
+
+  toJSON(_: GetAccessRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetAccessRequest>, I>>(base?: I): GetAccessRequest {
+    return GetAccessRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetAccessRequest>, I>>(_: I): GetAccessRequest {
+    const message = createBaseGetAccessRequest();
+    return message;
+  },
+};
+
+function createBaseAccess(): Access {
+  return { controller: "", ca: undefined, cert: undefined, key: undefined };
+}
+
+export const Access: MessageFns<Access> = {
+  encode(message: Access, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.controller !== "") {
+      writer.uint32(10).string(message.controller);
+    }
+    if (message.ca !== undefined) {
+      writer.uint32(18).string(message.ca);
+    }
+    if (message.cert !== undefined) {
+      writer.uint32(26).string(message.cert);
+    }
+    if (message.key !== undefined) {
+      writer.uint32(34).string(message.key);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Access {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAccess();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.controller = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ca = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.cert = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Access {
+    return {
+      controller: isSet(object.controller) ? globalThis.String(object.controller) : "",
+      ca: isSet(object.ca) ? globalThis.String(object.ca) : undefined,
+      cert: isSet(object.cert) ? globalThis.String(object.cert) : undefined,
+      key: isSet(object.key) ? globalThis.String(object.key) : undefined,
+    };
+  },
+
+  toJSON(message: Access): unknown {
+    const obj: any = {};
+    if (message.controller !== "") {
+      obj.controller = message.controller;
+    }
+    if (message.ca !== undefined) {
+      obj.ca = message.ca;
+    }
+    if (message.cert !== undefined) {
+      obj.cert = message.cert;
+    }
+    if (message.key !== undefined) {
+      obj.key = message.key;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Access>, I>>(base?: I): Access {
+    return Access.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Access>, I>>(object: I): Access {
+    const message = createBaseAccess();
+    message.controller = object.controller ?? "";
+    message.ca = object.ca ?? undefined;
+    message.cert = object.cert ?? undefined;
+    message.key = object.key ?? undefined;
     return message;
   },
 };
@@ -3331,6 +3512,16 @@ export const AgentServiceService = {
       Buffer.from(UnpublishPortsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): UnpublishPortsResponse => UnpublishPortsResponse.decode(value),
   },
+  /** How this node reaches the controller: for commands of root that are told nothing else. */
+  getAccess: {
+    path: "/weft.v1.AgentService/GetAccess" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetAccessRequest): Buffer => Buffer.from(GetAccessRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetAccessRequest => GetAccessRequest.decode(value),
+    responseSerialize: (value: Access): Buffer => Buffer.from(Access.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Access => Access.decode(value),
+  },
   /** Published ports of this node, including ingress ports of other nodes' containers. */
   listPorts: {
     path: "/weft.v1.AgentService/ListPorts" as const,
@@ -3366,6 +3557,8 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   publishPorts: handleUnaryCall<PublishPortsRequest, PublishPortsResponse>;
   /** NOT_FOUND if none of the endpoint's ports matches. */
   unpublishPorts: handleUnaryCall<UnpublishPortsRequest, UnpublishPortsResponse>;
+  /** How this node reaches the controller: for commands of root that are told nothing else. */
+  getAccess: handleUnaryCall<GetAccessRequest, Access>;
   /** Published ports of this node, including ingress ports of other nodes' containers. */
   listPorts: handleUnaryCall<ListPortsRequest, ListPortsResponse>;
 }
@@ -3487,6 +3680,22 @@ export interface AgentServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  /** How this node reaches the controller: for commands of root that are told nothing else. */
+  getAccess(
+    request: GetAccessRequest,
+    callback: (error: ServiceError | null, response: Access) => void,
+  ): ClientUnaryCall;
+  getAccess(
+    request: GetAccessRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Access) => void,
+  ): ClientUnaryCall;
+  getAccess(
+    request: GetAccessRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Access) => void,
   ): ClientUnaryCall;
   /** Published ports of this node, including ingress ports of other nodes' containers. */
   listPorts(

@@ -1,0 +1,44 @@
+// weft inspect: endpoints, nodes and networks by whatever they are called.
+import type { Command } from 'commander';
+
+import { find } from '../../core/find.js';
+import type { Network } from '../../proto/gen/weft/v1/types.js';
+import type { Action } from '../action.js';
+import { READ_MS, type Connector } from '../connect.js';
+import { listOf } from '../context.js';
+import { findOne, readCluster, type Cluster } from '../find.js';
+import { inspectAll } from '../inspect-all.js';
+import type { Result } from '../output.js';
+import { inspectEndpoint } from './endpoint.js';
+import { inspectNetwork } from './network.js';
+import { inspectNode } from './node.js';
+
+export function inspectCommand(program: Command, action: Action): void {
+  program
+    .command('inspect')
+    .description('show endpoints, nodes or networks, by name, id, address, interface or TARGET')
+    .argument('<place...>', 'what to show')
+    .action(
+      action(async ({ connect }, _words, _options, [words]): Promise<Result> => {
+        const [cluster, { networks }] = await Promise.all([
+          readCluster(connect),
+          connect.controller('NetworkService', (client) => client.listNetworks, {}, READ_MS),
+        ]);
+        return await inspectAll(listOf(words), (word) => inspect(connect, word, cluster, networks));
+      }),
+    );
+}
+
+async function inspect(
+  connect: Connector,
+  word: string,
+  cluster: Cluster,
+  networks: readonly Network[],
+): Promise<Result> {
+  const isNetwork = networks.some(({ name }) => name === word);
+  if (isNetwork && find(word, cluster).length === 0) return await inspectNetwork(connect, word);
+  const found = findOne(word, cluster, isNetwork ? [`network ${word} (weft network inspect ${word})`] : []);
+  return found.kind === 'node'
+    ? await inspectNode(connect, found.node)
+    : await inspectEndpoint(connect, found.endpoint.id);
+}

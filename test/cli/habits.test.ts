@@ -1,0 +1,178 @@
+// What users of docker, kubectl and flannel type by habit.
+import { spawn } from 'node:child_process';
+
+import test from 'ava';
+
+import { passes, parseFilter } from '../../cli/filter.js';
+import { fitted } from '../../cli/output.js';
+import { parseTemplate } from '../../cli/template.js';
+import { until } from '../lab/wait.js';
+import { Fakes, run, WEFT } from './fakes.js';
+import { endpoint, endpointJson } from './samples.js';
+
+const fakes = new Fakes();
+test.before(() => fakes.start());
+test.after.always(() => fakes.stop());
+
+const OUTPUTS: [line: string, stdout: RegExp][] = [
+  ['endpoint ls -o name', /^web\.blue\n$/],
+  ['endpoint ls -q', /^web\.blue\n$/],
+  ['network ls --quiet', /^blue\n$/],
+  ['node ls --no-headers', /^a +up /],
+  ['endpoint ls -o wide', /^ID .* TARGET +MAC +HOST IFNAME .*\n.*02:77:0a:64:05:02/],
+  ['endpoint ls --filter name=we --filter network=blue -q', /^web\.blue\n$/],
+  ['endpoint ls --filter name=db -q', /^$/],
+  ['endpoint ls --filter network=red --filter network=blue -q', /^web\.blue\n$/],
+  ['network ls --format {{.Name}}/{{.driver}}', /^blue\/overlay\n$/],
+  ['network inspect blue --format {{.subnet}}', /^10\.100\.0\.0\/16\n$/],
+  ['endpoint inspect web -o name', /^web\n$/],
+];
+
+for (const [line, stdout] of OUTPUTS)
+  test(`weft ${line}`, async (t) => {
+    const ran = await fakes.weft(...line.split(' '));
+    t.deepEqual([ran.code, ran.stderr], [0, '']);
+    t.regex(ran.stdout, stdout);
+  });
+
+test('--format table lines columns up, and JSON is there for programs', async (t) => {
+  const [asTable, asJson] = await Promise.all([
+    fakes.weft('node', 'ls', '--format', 'table {{.Name}}\\t{{.State}}'),
+    fakes.weft('endpoint', 'ls', '--format', '{{json .}}'),
+  ]);
+  t.regex(asTable.stdout, /^NAME +STATE\na +up\n$/);
+  t.like(JSON.parse(asJson.stdout), endpointJson);
+});
+
+test('inspect takes several, of any kind, by any name; one is an object, several are a list', async (t) => {
+  const [one, two, mac] = await Promise.all([
+    fakes.weft('inspect', 'blue', '-o', 'json'),
+    fakes.weft('inspect', 'web.blue', 'a', '-o', 'json'),
+    fakes.weft('endpoint', 'inspect', endpoint.mac, '-o', 'json'),
+  ]);
+  t.like(JSON.parse(one.stdout), { name: 'blue', driver: 'overlay' });
+  t.like(JSON.parse(two.stdout), [{ name: 'web' }, { name: 'a', state: 'up' }]);
+  t.like(JSON.parse(mac.stdout), { name: 'web' });
+});
+
+test('version: of the program, the agent and the controller, also where one is away', async (t) => {
+  const both = await fakes.weft('version', '-o', 'json');
+  t.like(JSON.parse(both.stdout), { agent: '0.1.0', controller: '0.1.0' });
+  const alone = await run(['version'], { WEFT_CONTROLLER: '127.0.0.1:1', WEFT_AGENT: '/nowhere/agent.sock' });
+  t.is(alone.code, 0);
+  t.regex(alone.stdout, /^Client: +\d+\.\d+\.\d+\nAgent: +does not answer\nController: +does not answer\n/);
+});
+
+test('--watch goes on until Ctrl-C, which ends it well', async (t) => {
+  const env = { ...process.env, WEFT_CONTROLLER: fakes.address, WEFT_AGENT: fakes.socket };
+  const child = spawn(WEFT, ['node', 'ls', '-q', '--watch', '1'], { env });
+  t.teardown(() => void child.kill('SIGKILL'));
+  let seen = '';
+  child.stdout.on('data', (bytes: Buffer) => (seen += bytes.toString()));
+  const code = new Promise((resolve) => child.once('exit', resolve));
+  await until('it is printed twice', () => seen === 'a\n\na\n');
+  child.kill('SIGINT');
+  t.is(await code, 0);
+});
+
+const WRONG: [line: string, next: RegExp][] = [
+  ['ls', /weft network ls, weft endpoint ls and weft node ls/],
+  ['network crate', /Did you mean `weft network create`\? See `weft network --help`/],
+  ['network foo', /See `weft network --help`/],
+  ['endpoint ls --ntwork x', /Did you mean --network\? See `weft endpoint ls --help`/],
+  ['launch', /weft init/],
+  ['status connections', /weft ping/],
+  ['report', /weft bundle/],
+  ['rmpeer x', /weft node rm/],
+  ['dns-add x', /weft dns add/],
+  ['reset', /weft leave/],
+  ['network connect blue web', /weft attach/],
+  ['swarm init', /weft init/],
+  ['node status', /weft status/],
+  ['get nodes', /weft node ls/],
+  ['agent -etcd-endpoints x', /is here --etcd/],
+  ['agent --iface eth0', /is here --underlay-iface/],
+  ['network ls --filter name', /KEY=VALUE/],
+  ['network ls --filter nosuch=1', /Filter by name, driver/],
+  ['network ls --format {{name}}', /not understood/],
+  ['network ls --format {{.nosuch}}', /there is no field nosuch/],
+];
+
+for (const [line, next] of WRONG)
+  test(`weft ${line}: leads to what was meant`, async (t) => {
+    const { code, stdout, stderr } = await fakes.weft(...line.split(' '));
+    t.is(stdout, '');
+    t.not(code, 0);
+    t.regex(stderr, next);
+  });
+
+for (const line of [
+  'top',
+  'trace',
+  'events',
+  'check',
+  'inspect',
+  'version',
+  'ping',
+  'diff',
+  'capture',
+  'bundle',
+  'ipam',
+  'connectivity',
+])
+  test(`weft ${line} is not taken for another word`, async (t) => {
+    const { stderr } = await fakes.weft(line, '--help');
+    t.notRegex(stderr, /Did you mean `weft (?:port|run|ps|expose|detach)`/);
+  });
+
+test('templates: fields of any case, functions, and what they do not have is refused', (t) => {
+  const value = { name: 'web', aliases: ['a', 'b'], labels: { tier: 'db' }, none: null, nested: { id: 7 } };
+  const show = (text: string): string => parseTemplate(text).line(value);
+  t.is(show('{{.Name}} {{.Nested.ID}}|{{.none}}'), 'web 7|');
+  t.is(show('{{join .aliases ", "}} {{len .aliases}} {{upper .name}}'), 'a, b 2 WEB');
+  t.is(show('{{json .labels}}{{index .labels "tier"}}'), '{"tier":"db"}db');
+  for (const bad of ['{{.name', '{{range .aliases}}', '{{.a b}}', '{{}}', '{{if .x}}'])
+    t.throws(() => parseTemplate(bad), { message: /^format: / }, bad);
+});
+
+test('filters: a part of a name, the beginning of an id, labels, and members of lists', (t) => {
+  const it = {
+    id: 'abcdef',
+    name: 'web-1',
+    ip: '10.1.0.2/24',
+    labels: { tier: 'db', x: '' },
+    networks: ['blue'],
+    n: 3,
+    off: false,
+  };
+  const fits = (...texts: string[]): boolean => passes(it, texts.map(parseFilter));
+  t.true(
+    fits(
+      'name=eb-',
+      'id=abc',
+      'label=tier=db',
+      'label=x',
+      'networks=blue',
+      'ip=10.1.0.2',
+      'n=3',
+      'off=false',
+    ),
+  );
+  for (const not of ['name=db', 'id=bcd', 'label=tier=web', 'label=y', 'networks=red', 'ip=10.1.0.3', 'n=4'])
+    t.false(fits(not), not);
+});
+
+test('tables fit the terminal: the widest columns give way, and headings stay', (t) => {
+  const head = ['NAME', 'TARGET', 'STATE'];
+  const rows = [
+    ['web', `netns:/run/netns/${'x'.repeat(80)}`, 'up'],
+    ['db', 'short', 'down'],
+  ];
+  t.deepEqual(fitted(head, rows, undefined), rows);
+  const [first, second] = fitted(head, rows, 60);
+  t.is(first?.[0], 'web');
+  t.true((first?.[1]?.length ?? 0) < 55 && first?.[1]?.endsWith('…') === true);
+  t.deepEqual(second, rows[1]);
+  // Less than this helps nobody.
+  t.is(fitted(head, rows, 5)[0]?.[1]?.length, 10);
+});
