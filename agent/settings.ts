@@ -82,6 +82,11 @@ export const agentSettings = {
     help: 'whether containers are kept from the etcd of --etcd; a controller’s own always is',
     group: 'Node',
   }),
+  'endpoint-metrics': setting(kinds.choice('on', 'off'), {
+    default: 'off',
+    help: 'whether /metrics has the traffic of each container, too',
+    group: 'Node',
+  }),
   flannel: setting(kinds.choice('on', 'off'), {
     default: 'on',
     help: 'whether flannelds may be nodes of the networks; off: only leases that their nodes confirm count',

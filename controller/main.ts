@@ -10,6 +10,7 @@ import { messageOf, WeftError } from '../core/errors.js';
 import { AuditLog, auditInterceptor } from '../daemon/audit.js';
 import { boundsInterceptor } from '../daemon/call-bounds.js';
 import { EventLog } from '../daemon/event-log.js';
+import { countEvents } from '../daemon/event-metrics.js';
 import { eventService } from '../daemon/event-service.js';
 import { frontOf, publicServerOptions, stopGrpc } from '../daemon/grpc.js';
 import { followEtcd } from '../daemon/etcd-events.js';
@@ -139,6 +140,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     certificateExpires: () => security.info()?.to,
   });
 
+  countEvents(metrics.registry, ownEvents);
   const { gceEndpoint } = settings;
   const cloudRoutes = new CloudRoutes({
     clouds: new Clouds({ signal: shutdown.signal, environment: process.env, gceEndpoint }),

@@ -28,17 +28,11 @@ export function controllerMetrics(options: {
   const { version, store, nodes, sessions, etcd, isLeader, certificateExpires } = options;
   const registry = new PromRegistry();
   const registers = [registry];
-  collectProcessMetrics(registry);
+  collectProcessMetrics(registry, version);
 
   const gauge = (name: string, help: string, read: () => number): void => {
     const made: Gauge = new Gauge({ name, help, registers, collect: () => made.set(read()) });
   };
-  new Gauge({
-    name: 'weft_build_info',
-    help: 'Version of this weft.',
-    labelNames: ['version'],
-    registers,
-  }).set({ version }, 1);
   const states = new Gauge({
     name: 'weft_nodes',
     help: 'Nodes by state.',

@@ -4,6 +4,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 import { collectProcessMetrics } from '../../daemon/process-metrics.js';
+import { version } from '../../daemon/version.js';
 
 export interface AgentMetrics {
   registry: Registry;
@@ -25,6 +26,7 @@ export interface AgentMetrics {
   storeResyncs: Gauge;
   problems: Gauge;
   certificateExpiry: Gauge;
+  clockOffset: Gauge;
   /** The kernel's counters as plain numbers, for `weft status`. */
   totals: { applied: number; failed: number; repaired: number };
 }
@@ -32,7 +34,7 @@ export interface AgentMetrics {
 export function agentMetrics(): AgentMetrics {
   const registry = new Registry();
   const registers = [registry];
-  collectProcessMetrics(registry);
+  collectProcessMetrics(registry, version);
   return {
     registry,
     steps: new Counter({
@@ -123,6 +125,11 @@ export function agentMetrics(): AgentMetrics {
     certificateExpiry: new Gauge({
       name: 'weft_certificate_expiry_timestamp_seconds',
       help: 'When the certificate of this node ends, in seconds since 1970; 0 without one.',
+      registers,
+    }),
+    clockOffset: new Gauge({
+      name: 'weft_clock_offset_seconds',
+      help: 'How far the clock of this host is ahead of the controller’s, within the time that an answer takes.',
       registers,
     }),
     totals: { applied: 0, failed: 0, repaired: 0 },

@@ -6,6 +6,7 @@ import { AuditLog } from '../../daemon/audit.js';
 import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { followEtcd } from '../../daemon/etcd-events.js';
 import { EventLog } from '../../daemon/event-log.js';
+import { countEvents } from '../../daemon/event-metrics.js';
 import { eventService } from '../../daemon/event-service.js';
 import { readTls, type Tls } from '../../daemon/tls.js';
 import { plainTextWarnings } from '../../daemon/plain-text.js';
@@ -140,6 +141,7 @@ export async function open(launch: Launch): Promise<Opened> {
   const changed = new Hook<[]>(undefined);
   const events = new EventLog({ path: join(stateDir, 'events', 'agent.jsonl'), node, log });
   shutdown.add('the events', () => events.close());
+  countEvents(metrics.registry, events);
   const endpointName = new Hook<[id: string], string | undefined>(undefined);
   const scopeObject = scopeObjects(node, endpointName.call);
   const problems = new Problems(changed.call, problemEvents(events, scopeObject));

@@ -31,7 +31,7 @@ import {
 } from '../api/index.js';
 import { clockProblem, NAME_CONFLICT, NODE } from '../health/index.js';
 import { nodeIdentityFolder } from '../identity/index.js';
-import { inspector, Sandboxes } from '../inspect/index.js';
+import { inspector, measureTraffic, Sandboxes, trafficOf } from '../inspect/index.js';
 import { mountRuntime } from '../runtime/index.js';
 import type { Parts } from './assemble.js';
 import { type Opened, startSources } from './open.js';
@@ -78,6 +78,9 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     ...{ node, version, kernel, store: opened.store, problems: opened.problems, status: () => api.status() },
     ...{ settings, events: opened.events, metrics: () => opened.metrics.registry.metrics() },
   });
+  measureTraffic(opened.metrics.registry, settings.endpointMetrics === 'on', () =>
+    trafficOf({ ...parts, kernel }),
+  );
   const session = startSession({
     controllers: settings.controller.map(({ text }) => text),
     // Read for each connection: the certificate is renewed.
@@ -93,6 +96,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     onState: parts.told.onSession,
     onTime: (controller, withinMs) => {
       const key = { scope: NODE, kind: 'clock' } as const;
+      opened.metrics.clockOffset.set((Date.now() - withinMs / 2 - controller) / 1000);
       opened.problems.put(key, clockProblem(Date.now(), controller, withinMs, session.state().address));
     },
     onVersion: (its, address) => checkVersion(opened, its, address),

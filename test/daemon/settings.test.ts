@@ -105,6 +105,7 @@ test('the defaults are those of the contract', (t) => {
       logFormat: 'text',
       cleanup: false,
       dryRun: false,
+      endpointMetrics: 'off',
       output: 'text',
     },
   );

@@ -94,6 +94,8 @@ export class Machine {
         );
       case 'last-release':
         return why('bash scripts/last-release.sh --check', '', this.checkout);
+      case 'prometheus':
+        return why('bash scripts/prometheus.sh --check', '', this.checkout);
       case 'other-kernel':
         return why('bash scripts/vm-kernel.sh --check', '', this.checkout);
       case 'node-22':

@@ -21,6 +21,7 @@ export type LaneName =
   | 'clouds'
   | 'package'
   | 'upgrade'
+  | 'prometheus'
   | 'vm'
   | 'vm-long';
 
@@ -40,6 +41,7 @@ export type Need =
   | 'moto'
   | 'packages'
   | 'last-release'
+  | 'prometheus'
   | 'other-kernel'
   | `node-${OtherNode}`;
 
@@ -219,6 +221,19 @@ const UPGRADE = {
   named: true,
 } as const satisfies Lane;
 
+const PROMETHEUS = {
+  name: 'prometheus',
+  about: 'names of metrics, alert rules and the dashboard, by a real Prometheus',
+  files: ['test/prometheus/*.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '5m',
+  needs: ['root', 'etcd', 'vxlan', 'prometheus'],
+  load: 0.7,
+  again: true,
+  named: true,
+} as const satisfies Lane;
+
 const unitWith = (node: OtherNode): Lane => ({
   ...UNIT,
   name: `unit@${node}`,
@@ -266,6 +281,7 @@ export const LANES: readonly Lane[] = [
   CLOUDS,
   PACKAGE,
   UPGRADE,
+  PROMETHEUS,
   unitWith('24'),
   {
     name: 'store',
