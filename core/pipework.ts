@@ -13,12 +13,17 @@ import { parseVlan } from './drivers/vlan-ids.js';
 import { invalidArgument, unimplemented, type WeftError } from './errors.js';
 import { isLinkName, MAX_LINK_NAME } from './objects/index.js';
 
-export type PipeworkCall = PipeworkWait | PipeworkAttach | PipeworkDetach;
+export type PipeworkCall = PipeworkWait | PipeworkList | PipeworkAttach | PipeworkDetach;
 
 /** Waits until an interface of the caller's own namespace has a carrier. */
 export interface PipeworkWait {
   do: 'wait';
   ifname: string;
+}
+
+/** What calls have made on this host; weft's own option. */
+export interface PipeworkList {
+  do: 'list';
 }
 
 /** Deletes what a call made; weft's own option, since pipework had none. */
@@ -42,7 +47,7 @@ export interface PipeworkAttach {
   gateway?: string;
   mac?: string;
   vlan?: number;
-  /** Also where the host's interface carries the underlay. weft's own option: pipework did not move addresses off interfaces. */
+  /** Also where the host's interface carries the underlay, or another container on the bridge has the address. weft's own option: pipework did not move addresses off interfaces. */
   force?: true;
 }
 
@@ -50,6 +55,7 @@ export const PIPEWORK_SYNTAX = [
   'weft pipework [--force] HOSTIF [-i IF] [-l IF] [-a 4|6] GUEST IP/LEN[@GATEWAY]|0/0 [MAC|U:TEXT][@VLAN]',
   'weft pipework --detach HOSTIF [-i IF] GUEST',
   'weft pipework --wait [-i IF]',
+  'weft pipework --list',
 ] as const;
 
 const usage = (cause: string): WeftError =>
@@ -60,6 +66,10 @@ const DEFAULT_IFNAME = 'eth1';
 /** @throws WeftError INVALID_ARGUMENT for a wrong call; UNIMPLEMENTED for what weft does not support, with the alternative */
 export function parsePipework(argv: readonly string[]): PipeworkCall {
   const words = new Words(argv);
+  if (words.take('--list')) {
+    words.end();
+    return { do: 'list' };
+  }
   if (words.take('--wait')) {
     const ifname = words.option('-i') ?? DEFAULT_IFNAME;
     words.end();

@@ -97,6 +97,7 @@ export function agentApi(options: AgentApiOptions): AgentApi {
     },
     pipework: async (message, signal) =>
       attachmentMessage(await attachments.attach(parsePipeworkAttach(message), signal)),
+    listPipework: () => ({ attachments: attachments.list().map(attachmentMessage) }),
     pipeworkDetach: async (message, signal) =>
       attachmentMessage(await attachments.detach(parsePipeworkDetach(message), signal)),
     findContainer: async ({ target }) => ({

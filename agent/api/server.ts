@@ -25,6 +25,7 @@ import {
   type PipeworkDetachRequest,
   type PipeworkRequest,
   type PipeworkAttachment,
+  type ListPipeworkResponse,
   type ListPortsRequest,
   type ListPortsResponse,
   type PublishPortsRequest,
@@ -51,6 +52,7 @@ export interface AgentApi {
   pipework(request: PipeworkRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
   pipeworkDetach(request: PipeworkDetachRequest, signal: AbortSignal): Promise<PipeworkAttachment>;
   findContainer(request: FindContainerRequest): Promise<FindContainerResponse>;
+  listPipework(): ListPipeworkResponse;
   status(): Promise<Status>;
   access(): Access;
   readonly names: NameApi;
@@ -159,6 +161,7 @@ function addServices(server: Server, api: AgentApi): void {
     unpublishPorts: unary((request: UnpublishPortsRequest, { signal }) =>
       api.unpublishPorts(request, signal),
     ),
+    listPipework: unary(() => api.listPipework()),
     getAccess: unary(() => api.access()),
     listPorts: unary((request: ListPortsRequest) => api.listPorts(request)),
     detach: unary(async (request: DetachRequest, { signal }) => ({

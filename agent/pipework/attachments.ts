@@ -2,6 +2,7 @@
 //
 // They (core/attachment.ts) use the reconciler that endpoints use. A failed attach is rolled back; the state directory is
 // authoritative.
+import { parseInterface } from '../../core/address.js';
 import { alreadyExists, failedPrecondition, messageOf, notFound } from '../../core/errors.js';
 import { hostIfname } from '../../core/link-names.js';
 import { DEFAULT_ROUTE, type KernelObject, type ObjectKey } from '../../core/objects/index.js';
@@ -112,6 +113,7 @@ export class Attachments {
     );
     if (there !== undefined) return same(request, there);
     await this.#checkNames(attach);
+    this.#checkAddress(request);
     const hostInterface = await findHostInterface({ ...this.options, known: this.#hostInterfaces }, request);
     checkVlan(hostInterface, request.vlan);
     const actual = await namespace.observe([]);
@@ -152,6 +154,24 @@ export class Attachments {
     throw alreadyExists(
       `pipework: this host has an interface ${hostIfname} already`,
       'Choose another with -l.',
+    );
+  }
+
+  /** @throws WeftError ALREADY_EXISTS if another container on the bridge has the address, in the same VLAN */
+  #checkAddress({ host, address, vlan, force }: AttachRequest): void {
+    if (address === undefined || force === true) return;
+    const ip = parseInterface(address).address;
+    const other = this.list().find(
+      (one) =>
+        one.hostInterface.name === host &&
+        one.vlan === vlan &&
+        one.address !== undefined &&
+        parseInterface(one.address).address.equals(ip),
+    );
+    if (other === undefined) return;
+    throw alreadyExists(
+      `pipework: ${ip.toString()} is the address of ${other.target} on ${host}${vlan === undefined ? '' : `, VLAN ${vlan}`}`,
+      'Give another address; where both shall have it, which then answer in turns: --force.',
     );
   }
 

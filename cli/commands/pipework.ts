@@ -10,9 +10,9 @@ import type { Command } from 'commander';
 import { notFound } from '../../core/errors.js';
 import { parsePipework, PIPEWORK_SYNTAX, type PipeworkAttach } from '../../core/pipework.js';
 import type { PipeworkAttachment } from '../../proto/gen/weft/v1/agent.js';
-import { WRITE_MS, type Connector } from '../connect.js';
+import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import type { Action } from '../action.js';
-import type { Result } from '../output.js';
+import { listing, type Result } from '../output.js';
 
 const SYS = '/sys/class/net';
 
@@ -49,6 +49,15 @@ async function pipework(connect: Connector, words: readonly string[]): Promise<R
     case 'wait':
       await carrierOf(call.ifname);
       return { value: null, text: () => '' };
+    case 'list': {
+      const { attachments } = await connect.agent(
+        'AgentService',
+        (client) => client.listPipework,
+        {},
+        READ_MS,
+      );
+      return attachmentList(attachments);
+    }
     case 'detach': {
       const { guest, ifname } = call;
       const request = { hostInterface: nameOf(call.host), target: guest, ifname };
@@ -67,10 +76,28 @@ async function pipework(connect: Connector, words: readonly string[]): Promise<R
 }
 
 /** Silent for people, as pipework is. */
-function shown(attachment: PipeworkAttachment): Result {
+const shown = (attachment: PipeworkAttachment): Result => ({ value: shapeOf(attachment), text: () => '' });
+
+function shapeOf(attachment: PipeworkAttachment): object {
   const { address = null, gateway = null, vlan = null, ...rest } = attachment;
-  return { value: { ...rest, address, gateway, vlan }, text: () => '' };
+  return { ...rest, address, gateway, vlan };
 }
+
+const attachmentList = (attachments: readonly PipeworkAttachment[]): Result =>
+  listing(attachments, {
+    shape: shapeOf,
+    name: ({ target }) => target,
+    columns: {
+      HOSTIF: ({ hostInterface }) => hostInterface,
+      TARGET: ({ target }) => target,
+      IFNAME: ({ ifname }) => ifname,
+      ADDRESS: ({ address }) => address ?? '',
+      GATEWAY: ({ gateway }) => gateway ?? '',
+      VLAN: ({ vlan }) => vlan ?? '',
+      MAC: ({ mac }) => mac,
+      'HOST IFNAME': ({ hostIfname }) => hostIfname,
+    },
+  });
 
 /** Waits until an interface of the namespace that this runs in has a carrier. */
 async function carrierOf(ifname: string): Promise<void> {

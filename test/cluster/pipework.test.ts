@@ -48,9 +48,16 @@ async function refused(t: ExecutionContext, reason: RegExp, ...words: string[]):
 }
 
 test.serial('a bridge is created; its containers reach each other and the host', async (t) => {
-  const [a = '', b = ''] = await containers(t, 2);
+  const [a = '', b = '', c = ''] = await containers(t, 3);
   await done(t, 'br1', lab.ns(a), '192.168.1.1/24');
   await done(t, 'br1', lab.ns(b), '192.168.1.2/24');
+  // Two of one address would answer in turns.
+  await refused(t, /192\.168\.1\.2 is the address of netns:.* on br1/, 'br1', lab.ns(c), '192.168.1.2/25');
+  await done(t, '--force', 'br1', lab.ns(c), '192.168.1.2/25');
+  await done(t, '--detach', 'br1', lab.ns(c));
+  const { stdout: listed } = await pipework('--list');
+  t.regex(listed, /^HOSTIF +TARGET .*\nbr1 +netns:.* eth1 +192\.168\.1\.1\/24 /);
+  t.is(listed.trim().split('\n').length, 3);
   t.true(await lab.reaches(a, '192.168.1.2'));
   await lab.sh('h1', 'ip addr add 192.168.1.254/24 dev br1');
   t.true(await lab.reaches('h1', '192.168.1.1'));

@@ -106,7 +106,7 @@ export interface PipeworkRequest {
   vlan?:
     | number
     | undefined;
-  /** Allow the NIC that carries the underlay. */
+  /** Allow the NIC that carries the underlay, and an address that another container on the bridge has. */
   force: boolean;
 }
 
@@ -114,6 +114,13 @@ export interface PipeworkDetachRequest {
   hostInterface: string;
   target: string;
   ifname: string;
+}
+
+export interface ListPipeworkRequest {
+}
+
+export interface ListPipeworkResponse {
+  attachments: PipeworkAttachment[];
 }
 
 export interface PipeworkAttachment {
@@ -1370,6 +1377,129 @@ export const PipeworkDetachRequest: MessageFns<PipeworkDetachRequest> = {
     message.hostInterface = object.hostInterface ?? "";
     message.target = object.target ?? "";
     message.ifname = object.ifname ?? "";
+    return message;
+  },
+};
+
+function createBaseListPipeworkRequest(): ListPipeworkRequest {
+  return {};
+}
+
+export const ListPipeworkRequest: MessageFns<ListPipeworkRequest> = {
+  encode(_: ListPipeworkRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListPipeworkRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListPipeworkRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListPipeworkRequest {
+    return {};
+  },
+
+  toJSON(_: ListPipeworkRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListPipeworkRequest>, I>>(base?: I): ListPipeworkRequest {
+    return ListPipeworkRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListPipeworkRequest>, I>>(_: I): ListPipeworkRequest {
+    const message = createBaseListPipeworkRequest();
+    return message;
+  },
+};
+
+function createBaseListPipeworkResponse(): ListPipeworkResponse {
+  return { attachments: [] };
+}
+
+export const ListPipeworkResponse: MessageFns<ListPipeworkResponse> = {
+  encode(message: ListPipeworkResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.attachments) {
+      PipeworkAttachment.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListPipeworkResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListPipeworkResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.attachments.push(PipeworkAttachment.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListPipeworkResponse {
+    return {
+      attachments: globalThis.Array.isArray(object?.attachments)
+        ? object.attachments.map((e: any) => PipeworkAttachment.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ListPipeworkResponse): unknown {
+    const obj: any = {};
+    if (message.attachments?.length) {
+      obj.attachments = message.attachments.map((e) => PipeworkAttachment.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListPipeworkResponse>, I>>(base?: I): ListPipeworkResponse {
+    return ListPipeworkResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListPipeworkResponse>, I>>(object: I): ListPipeworkResponse {
+    const message = createBaseListPipeworkResponse();
+    message.attachments = object.attachments?.map((e) => PipeworkAttachment.fromPartial(e)) || [];
     return message;
   },
 };
@@ -3512,6 +3642,16 @@ export const AgentServiceService = {
       Buffer.from(UnpublishPortsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): UnpublishPortsResponse => UnpublishPortsResponse.decode(value),
   },
+  listPipework: {
+    path: "/weft.v1.AgentService/ListPipework" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListPipeworkRequest): Buffer => Buffer.from(ListPipeworkRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListPipeworkRequest => ListPipeworkRequest.decode(value),
+    responseSerialize: (value: ListPipeworkResponse): Buffer =>
+      Buffer.from(ListPipeworkResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListPipeworkResponse => ListPipeworkResponse.decode(value),
+  },
   /** How this node reaches the controller: for commands of root that are told nothing else. */
   getAccess: {
     path: "/weft.v1.AgentService/GetAccess" as const,
@@ -3557,6 +3697,7 @@ export interface AgentServiceServer extends UntypedServiceImplementation {
   publishPorts: handleUnaryCall<PublishPortsRequest, PublishPortsResponse>;
   /** NOT_FOUND if none of the endpoint's ports matches. */
   unpublishPorts: handleUnaryCall<UnpublishPortsRequest, UnpublishPortsResponse>;
+  listPipework: handleUnaryCall<ListPipeworkRequest, ListPipeworkResponse>;
   /** How this node reaches the controller: for commands of root that are told nothing else. */
   getAccess: handleUnaryCall<GetAccessRequest, Access>;
   /** Published ports of this node, including ingress ports of other nodes' containers. */
@@ -3680,6 +3821,21 @@ export interface AgentServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: UnpublishPortsResponse) => void,
+  ): ClientUnaryCall;
+  listPipework(
+    request: ListPipeworkRequest,
+    callback: (error: ServiceError | null, response: ListPipeworkResponse) => void,
+  ): ClientUnaryCall;
+  listPipework(
+    request: ListPipeworkRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListPipeworkResponse) => void,
+  ): ClientUnaryCall;
+  listPipework(
+    request: ListPipeworkRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListPipeworkResponse) => void,
   ): ClientUnaryCall;
   /** How this node reaches the controller: for commands of root that are told nothing else. */
   getAccess(
