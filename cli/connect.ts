@@ -57,6 +57,19 @@ export interface Connector {
   readonly agentPath: string;
 }
 
+/** After this time a command says what it waits for, in milliseconds. */
+const SILENT_MS = 3000;
+
+async function notSilently<T>(peer: string, isQuiet: boolean, work: Promise<T>): Promise<T> {
+  const tell = (): void => void process.stderr.write(`weft: waiting for ${peer}\n`);
+  const timer = isQuiet ? undefined : setTimeout(tell, SILENT_MS);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** How long this host's agent may take to say where the controller is, in milliseconds. */
 const ACCESS_MS = 2000;
 
@@ -67,7 +80,7 @@ const ACCESS_MS = 2000;
 export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: () => void): Connector {
   const ask = async <S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promise<A> => {
     const services = await import('./services.js');
-    return await services.ask(of);
+    return await notSilently(of.peer, options.quiet === true, services.ask(of));
   };
   const { tlsCa, tlsCert, tlsKey, insecure } = options;
   const trust: Trust = { tlsCa, tlsCert, tlsKey, insecure };
@@ -86,7 +99,11 @@ export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: ()
   };
   const withCredentials = async (address: string): Promise<At> => ({
     address,
-    tls: await credentialsFor(address, trust),
+    tls: await notSilently(
+      `the controller at ${address}`,
+      options.quiet === true,
+      credentialsFor(address, trust),
+    ),
   });
   /** On this host, else the one that this host's agent reports to, with what the agent shows where nothing else is there. */
   const nearestController = async (address: string): Promise<At> => {

@@ -5,6 +5,7 @@ import type Table3 from 'cli-table3';
 
 import type { WeftError } from '../core/errors.js';
 import { visible, visibleLines } from '../core/text.js';
+import { coloured, wantsColour } from './colour.js';
 
 export const FORMATS = ['table', 'json', 'yaml'] as const;
 export type Format = (typeof FORMATS)[number];
@@ -54,7 +55,10 @@ export function listing<T>(
 export async function print({ value, text }: Result, format: Format): Promise<void> {
   // What others wrote into records must not reach the terminal as control sequences.
   const shown = visibleLines(format === 'table' ? await text() : await serialize(value, format));
-  if (shown !== '') process.stdout.write(shown.endsWith('\n') ? shown : `${shown}\n`);
+  if (shown === '') return;
+  const isColoured = format === 'table' && wantsColour(process.stdout.isTTY, process.env);
+  const painted = isColoured ? coloured(shown) : shown;
+  process.stdout.write(shown.endsWith('\n') ? painted : `${painted}\n`);
 }
 
 async function serialize(value: unknown, format: 'json' | 'yaml'): Promise<string> {

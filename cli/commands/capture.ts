@@ -95,6 +95,7 @@ async function capture(
   const timer = seconds === undefined ? undefined : setTimeout(() => end.abort(), seconds * 1000);
   const captured: Captured = { points: [], packets: 0, missed: 0 };
   await file.write(sectionHeader());
+  process.stderr.write(`weft: capturing ${seconds === undefined ? 'until Ctrl-C' : `for ${seconds} s`}\n`);
   try {
     await Promise.all(
       nodes.map(async (node) => {

@@ -33,6 +33,8 @@ export function checkCommand(program: Command, action: Action): void {
       action(async ({ connect }, _words, { all, wait = 0 }: CheckOptions): Promise<Result> => {
         const until = performance.now() + wait * 1000;
         let checks = await look(connect, all === true);
+        if (wait > 0 && !isGood(checks))
+          process.stderr.write(`weft: waiting up to ${wait} s until all is well\n`);
         while (!isGood(checks) && performance.now() < until) {
           await delay(EVERY_MS);
           checks = await look(connect, all === true);

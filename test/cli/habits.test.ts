@@ -1,8 +1,11 @@
 // What users of docker, kubectl and flannel type by habit.
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 
 import test from 'ava';
 
+import { coloured, wantsColour } from '../../cli/colour.js';
 import { passes, parseFilter } from '../../cli/filter.js';
 import { fitted } from '../../cli/output.js';
 import { parseTemplate } from '../../cli/template.js';
@@ -160,6 +163,31 @@ test('filters: a part of a name, the beginning of an id, labels, and members of 
   );
   for (const not of ['name=db', 'id=bcd', 'label=tier=web', 'label=y', 'networks=red', 'ip=10.1.0.3', 'n=4'])
     t.false(fits(not), not);
+});
+
+test('colour is for terminals, unless NO_COLOR says otherwise, and marks what is good and bad', (t) => {
+  t.true(wantsColour(true, { TERM: 'xterm', NO_COLOR: '' }));
+  t.false(wantsColour(false, { TERM: 'xterm' }));
+  t.false(wantsColour(true, { TERM: 'xterm', NO_COLOR: '1' }));
+  t.false(wantsColour(true, { TERM: 'dumb' }));
+  const text = 'Health:  ok\nName: ok\n\nProblems:\n  Problems: of others\n';
+  t.is(
+    coloured(text),
+    'Health:  \u001B[32mok\u001B[0m\nName: ok\n\n\u001B[31mProblems:\u001B[0m\n  Problems: of others\n',
+  );
+});
+
+test('a command that waits says for whom within 3 s, and gives up soon', async (t) => {
+  // It takes connections, and never answers.
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const began = performance.now();
+  const { code, stderr } = await run(['node', 'ls', '--insecure'], { WEFT_CONTROLLER: `127.0.0.1:${port}` });
+  t.not(code, 0);
+  t.regex(stderr, /^weft: waiting for the controller at 127\.0\.0\.1:/m);
+  t.true(performance.now() - began < 12_000);
 });
 
 test('tables fit the terminal: the widest columns give way, and headings stay', (t) => {

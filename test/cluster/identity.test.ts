@@ -143,6 +143,25 @@ test.serial('a person logs in, and has the rights of the token', async (t) => {
   t.like(JSON.parse(again.stdout), { error: { code: 'UNAUTHENTICATED' } });
 });
 
+test.serial(
+  'root on a node needs neither an address nor a certificate: it has what the node may see',
+  async (t) => {
+    const nothing = { WEFT_CONTROLLER: '', WEFT_ADMIN_DIR: '/nowhere', HOME: '/nowhere' };
+    t.deepEqual(
+      (await json<{ name: string }[]>('h2', ['node', 'ls'], nothing)).map(({ name }) => name).toSorted(),
+      ['h1', 'h2'],
+    );
+    const more = ['network', 'create', 'x', '--subnet', '10.1.0.0/16', '-o', 'json'];
+    t.like(JSON.parse((await weft('h2', more, nothing)).stdout), { error: { code: 'PERMISSION_DENIED' } });
+    // Who may not ask the agent has nothing.
+    const stranger = { ...nothing, WEFT_AGENT: '/nowhere/agent.sock' };
+    t.regex(
+      (await weft('h2', ['node', 'ls'], stranger)).stderr,
+      /the controller at 127\.0\.0\.1:7400 does not answer/,
+    );
+  },
+);
+
 test.serial('a removed node is refused, until it joins again', async (t) => {
   const removed = await weft(INFRA, ['node', 'rm', 'h2', '--force']);
   t.is(removed.code, 0, removed.stderr);
