@@ -12,6 +12,7 @@ import fc from 'fast-check';
 
 import { call } from '../../daemon/grpc.js';
 import * as agent from '../../proto/gen/weft/v1/agent.js';
+import * as inspection from '../../proto/gen/weft/v1/inspection.js';
 import * as runtime from '../../proto/gen/weft/v1/runtime.js';
 import { PluginClient } from '../docker/plugin.js';
 import { patience, SEED, spoilt, text, times, unclear, value } from '../fuzz/garbage.js';
@@ -57,7 +58,7 @@ async function setUp(): Promise<void> {
   one = await lab.attach('h1', 'blue', 'c1');
   target = {
     address: { socket: agentSocket() },
-    methods: methodsOf(agent, runtime),
+    methods: methodsOf(agent, inspection, runtime),
     // Not the container c1: a valid request for c2 may be carried out.
     words: [
       'blue',

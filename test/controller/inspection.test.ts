@@ -4,7 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 
 import { startSession, type SessionOptions } from '../../agent/api/session.js';
+import { refusalOf } from '../../controller/rights.js';
 import { failedPrecondition } from '../../core/errors.js';
+import type { Caller } from '../../daemon/caller.js';
 import { channel } from '../../daemon/grpc.js';
 import { silentLogger as log } from '../../daemon/log.js';
 import { InspectionServiceClient, type NodeAnswer, NodeQuery } from '../../proto/gen/weft/v1/inspection.js';
@@ -46,6 +48,20 @@ async function ended(collector: Collector<NodeAnswer>): Promise<string> {
   await until('the end', () => collector.error !== undefined || collector.stream.readableEnded);
   return collector.error?.message ?? '';
 }
+
+test('a viewer may read, and neither capture nor release; a node may neither', (t) => {
+  const guard = { isPlain: () => false, isRefused: () => false, onUnrestricted: () => undefined };
+  const codeOf = (method: string, identity: Caller['identity']): string | undefined =>
+    refusalOf(`/weft.v1.${method}`, { identity, serial: '1' }, false, guard)?.code;
+  for (const method of ['InspectionService/Inspect', 'IpamService/CheckIpam']) {
+    t.is(codeOf(method, { role: 'viewer' }), undefined);
+    t.is(codeOf(method, { role: 'node', node: 'n1' }), 'PERMISSION_DENIED');
+  }
+  for (const method of ['InspectionService/Operate', 'IpamService/ReleaseAddresses']) {
+    t.is(codeOf(method, { role: 'admin' }), undefined);
+    t.is(codeOf(method, { role: 'viewer' }), 'PERMISSION_DENIED');
+  }
+});
 
 test('answers arrive in order, and then the stream ends', async (t) => {
   const { client } = await withAgent(t, async (_query, send) => {

@@ -14,6 +14,7 @@ const words = fc.oneof(
   fc.constantFrom(
     ...['network', 'create', 'attach', 'detach', 'endpoint', 'node', 'ls', 'rm', 'status', 'port', 'dns'],
     ...['publish', 'add', 'lookup', 'pipework', 'expose', 'hide', 'ps', 'stop', 'completion', 'bash', 'help'],
+    ...['inspect', 'ipam', 'capture', 'bundle', '--filter', 'name=x', '--format', '{{.name}}', '-q', 'wide'],
     ...['run', 'exec', 'start', 'logs', '--network', 'none', '-d', '--rm', '--restart', 'always', 'true'],
     ...[
       '--subnet',

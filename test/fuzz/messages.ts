@@ -31,7 +31,7 @@ type Decode = (bytes: Buffer) => unknown;
 /** Wraps the bytes of an inner message in its request. */
 type Wrap = (bytes: Uint8Array) => Uint8Array;
 
-const HIGHEST_FIELD = 64;
+const HIGHEST_FIELD = 80;
 /** Limits recursive messages. */
 const DEEPEST = 5;
 
