@@ -153,6 +153,13 @@ test.serial(
     );
     const more = ['network', 'create', 'x', '--subnet', '10.1.0.0/16', '-o', 'json'];
     t.like(JSON.parse((await weft('h2', more, nothing)).stdout), { error: { code: 'PERMISSION_DENIED' } });
+    // What its host tells somebody else has no secret of it: the token is among the agent's settings.
+    const file = join(lab.folder, 'h2.tar');
+    t.is((await weft('h2', ['bundle', '-w', file], nothing)).code, 0);
+    t.is(statSync(file).mode & 0o777, 0o600);
+    const bundle = readFileSync(file, 'latin1');
+    t.true(bundle.includes('settings.json') && bundle.includes('WEFT-1-'));
+    t.notRegex(bundle, /WEFT-1-[0-9a-z]{50}-[0-9A-Za-z]|PRIVATE KEY/);
     // Who may not ask the agent has nothing.
     const stranger = { ...nothing, WEFT_AGENT: '/nowhere/agent.sock' };
     t.regex(

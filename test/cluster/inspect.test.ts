@@ -6,6 +6,7 @@ import test from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
+import { WEFT } from '../lab/lab.js';
 
 let lab: Cluster;
 let web: EndpointJson;
@@ -202,6 +203,39 @@ test.serial(
     await lab.until(
       'the containers are gone',
       async () => (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls')).length === 2,
+    );
+  },
+);
+
+test.serial(
+  'connectivity test: killed in the middle, by Ctrl-C or kill -9, or its agent killed, it leaves nothing',
+  async (t) => {
+    const names = async (): Promise<string[]> =>
+      (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls')).map(({ name }) => name).toSorted();
+    const before = await lab.sh('h2', 'ip -o link | grep -c wfep');
+    const endings: [string, () => Promise<void> | void][] = [
+      ['SIGINT', () => lab.process('tester').signal('SIGINT')],
+      ['SIGKILL', () => lab.process('tester').signal('SIGKILL')],
+      ['the agent', () => lab.process('agent-h2').kill()],
+    ];
+    for (const [how, end] of endings) {
+      lab.spawn('tester', 'h1', [
+        ...['env', ...Object.entries(lab.environment('h1')).map(([key, value]) => `${key}=${value}`)],
+        ...[WEFT, 'connectivity', 'test', '--network', 'red'],
+      ]);
+      await lab.until(`containers are there before ${how}`, async () =>
+        (await names()).some((name) => name.startsWith('weft-test-')),
+      );
+      await end();
+      if (how === 'the agent') await lab.startAgents(['h2']);
+      await lab.until(`nothing is left after ${how}`, async () => (await names()).join() === 'db,web');
+    }
+    t.is(
+      await lab.until('the links are gone', async () => {
+        const now = await lab.sh('h2', 'ip -o link | grep -c wfep');
+        return now === before ? now : undefined;
+      }),
+      before,
     );
   },
 );
