@@ -45,7 +45,8 @@ export class AnswerStreams {
     try {
       await answering(query, send, signal);
     } catch (error) {
-      end = failure(error);
+      // Nobody waits for it any more, and that it was ended is no fault.
+      if (!signal.aborted) end = failure(error);
     }
     this.#streams.delete(id);
     if (!signal.aborted) reply({ id, reply: end });

@@ -95,30 +95,28 @@ export class Sandboxes {
     return { ok: answer === undefined, why: answer ?? '' };
   }
 
-  /** Why it did not get through; undefined where it did. */
-  async #try(
-    { kind, to, port, size }: ProbeQuery,
-    { namespace, endpoint }: Running,
-  ): Promise<string | undefined> {
-    switch (kind) {
-      case 'small':
-      case 'full': {
-        const membership = this.options.memberships.get(endpoint.network);
-        const mtu = membership === undefined ? endpoint.mtu : containerMtu(membership);
-        const bytes = kind === 'small' ? SMALL : size === 0 ? mtu : size;
-        const rtt = await namespace.ping(to, bytes, TIMEOUT_MS);
-        return rtt === undefined ? `no answer to ${bytes} bytes within ${TIMEOUT_MS / 1000} s` : undefined;
-      }
-      case 'tcp':
-        return whyNot(await namespace.connect(to, port === 0 ? TEST_PORT : port, TIMEOUT_MS));
-      case 'udp':
-        return whyNot(await namespace.ask(to, port === 0 ? TEST_PORT : port, TIMEOUT_MS));
-      case 'dns':
-        return await lookUp(namespace, to);
-      default:
-        throw invalidArgument(`kind: "${kind}" is not known`, 'Give small, full, tcp, udp or dns.');
-    }
+  /** Why it did not get through; undefined where it did. @throws WeftError INVALID_ARGUMENT */
+  async #try(query: ProbeQuery, { namespace, endpoint }: Running): Promise<string | undefined> {
+    const { kind, to, port, size } = query;
+    const membership = this.options.memberships.get(endpoint.network);
+    const full = size > 0 ? size : membership === undefined ? endpoint.mtu : containerMtu(membership);
+    const at = port === 0 ? TEST_PORT : port;
+    const attempts = new Map<string, () => Promise<string | undefined>>([
+      ['small', () => echo(namespace, to, SMALL)],
+      ['full', () => echo(namespace, to, full)],
+      ['tcp', async () => whyNot(await namespace.connect(to, at, TIMEOUT_MS))],
+      ['udp', async () => whyNot(await namespace.ask(to, at, TIMEOUT_MS))],
+      ['dns', () => lookUp(namespace, to)],
+    ]);
+    const attempt = attempts.get(kind);
+    if (attempt !== undefined) return await attempt();
+    throw invalidArgument(`kind: "${kind}" is not known`, `Give ${[...attempts.keys()].join(', ')}.`);
   }
+}
+
+async function echo(namespace: TestNamespace, to: string, bytes: number): Promise<string | undefined> {
+  const rtt = await namespace.ping(to, bytes, TIMEOUT_MS);
+  return rtt === undefined ? `no answer to ${bytes} bytes within ${TIMEOUT_MS / 1000} s` : undefined;
 }
 
 const whyNot = (answer: Buffer | string): string | undefined =>

@@ -12,6 +12,10 @@ let lab: Cluster;
 let web: EndpointJson;
 let db: EndpointJson;
 
+/** Nothing of other nodes' networks reaches h2. */
+const BLOCK =
+  'nft add table inet block; nft add chain inet block in "{ type filter hook prerouting priority -400; }"; nft add rule inet block in udp dport 8472 drop';
+
 shareAmongTests(
   test,
   async () => {
@@ -193,10 +197,7 @@ test.serial(
       return left.every(({ name }) => !name.startsWith('weft-test-'));
     });
     // A dropped port is found.
-    await lab.sh(
-      'h2',
-      'nft add table inet block; nft add chain inet block in "{ type filter hook prerouting priority -400; }"; nft add rule inet block in udp dport 8472 drop',
-    );
+    await lab.sh('h2', BLOCK);
     const blocked = await lab.weft('h1', 'connectivity', 'test', '--network', 'blue', '-o', 'json');
     await lab.sh('h2', 'nft delete table inet block');
     t.is(blocked.code, 1);
@@ -213,6 +214,8 @@ test.serial(
     const names = async (): Promise<string[]> =>
       (await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls')).map(({ name }) => name).toSorted();
     const before = await lab.sh('h2', 'ip -o link | grep -c wfep');
+    // Each attempt takes its whole time, so that there is a middle.
+    await lab.sh('h2', BLOCK);
     const endings: [string, () => Promise<void> | void][] = [
       ['SIGINT', () => lab.process('tester').signal('SIGINT')],
       ['SIGKILL', () => lab.process('tester').signal('SIGKILL')],
@@ -230,6 +233,7 @@ test.serial(
       if (how === 'the agent') await lab.startAgents(['h2']);
       await lab.until(`nothing is left after ${how}`, async () => (await names()).join() === 'db,web');
     }
+    await lab.sh('h2', 'nft delete table inet block');
     t.is(
       await lab.until('the links are gone', async () => {
         const now = await lab.sh('h2', 'ip -o link | grep -c wfep');
