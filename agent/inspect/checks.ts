@@ -85,6 +85,7 @@ const GROUP_OF: Record<ProblemKind, Group> = {
   'plugin-socket': 'plugins',
   'plugin-network': 'plugins',
   'plugin-engine': 'plugins',
+  'controller-version': 'versions',
 };
 
 /** A certificate that ends sooner should have been renewed. */
