@@ -26,7 +26,7 @@ export { openKernel } from './linux.js';
 export { bootId } from './namespaces.js';
 export { DROP_REASONS } from './pump/counters.js';
 export { isAlive, processAt, type ProcessId } from './process-id.js';
-export { PumpProcesses } from './pump/processes.js';
+export { PumpProcesses, type PumpRecord, type PumpRecords } from './pump/processes.js';
 export { checkPrivileges } from './privileges.js';
 export { enlargeReceiveBuffer } from './socket-buffer.js';
 export { peerUid } from './peer-credentials.js';

@@ -40,7 +40,7 @@ import {
 } from '../health/index.js';
 import { bootId, openFirewall, openKernel, PumpProcesses, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
-import { InterfaceLoanFiles, State, WireguardKeys, type Loaded } from '../state/index.js';
+import { InterfaceLoanFiles, PumpFiles, State, WireguardKeys, type Loaded } from '../state/index.js';
 import { NodeUnderlay, type UnderlaySettings } from '../underlay/index.js';
 import { Hook } from './hook.js';
 import { identify, type Daemon, type Launch } from './identify.js';
@@ -105,11 +105,17 @@ export async function openAccess(
   const firewall = await openFirewall(settings.firewall, { log });
   const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
   const keys = new WireguardKeys(settings.stateDir, { readOnly });
+  const pumpDir = join(settings.runDir, 'pumps');
   const kernel = await openKernel({
     firewall,
     loans,
     privateKey: (publicKey) => keys.privateKey(publicKey),
-    pumps: new PumpProcesses(join(settings.runDir, 'pumps'), pumpCommand(settings.stateDir), version),
+    pumps: new PumpProcesses(
+      new PumpFiles(pumpDir, { readOnly }),
+      pumpDir,
+      pumpCommand(settings.stateDir),
+      version,
+    ),
   });
   shutdown.add('the kernel', () => kernel.close());
   shutdown.add('the store', () => store.close());

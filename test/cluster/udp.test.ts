@@ -1,5 +1,5 @@
 // The backend udp: the pump's life, what it takes from whom, and flannel's formats.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -146,6 +146,24 @@ test.serial('a pump of another version is replaced, at the cost of no connection
   await lab.until('the one before has ended', () => !runs(pid));
   t.true(lost <= 4, `${lost} × 50 ms`);
 });
+
+test.serial(
+  'a pump whose record is torn or missing is found, and no second one has its device',
+  async (t) => {
+    const file = join(lab.lab.host(2).runDir, 'pumps/wfud-ud.json');
+    for (const damage of [`truncate -s 20 ${file}`, `rm ${file}`]) {
+      const pid = pumpOf('h2');
+      await lab.process('agent-h2').kill();
+      await lab.sh('h2', damage);
+      t.true(runs(pid));
+      await lab.startAgents(['h2']);
+      await lab.until('another one is recorded', () => existsSync(file) && pumpOf('h2') !== pid);
+      await lab.until('the one before has ended', () => !runs(pid));
+      await reached();
+      t.deepEqual(await problems('h2'), []);
+    }
+  },
+);
 
 /** Sends an echo request to c2 within a datagram, and says what came of it on h2. */
 async function forge(

@@ -12,6 +12,7 @@ import fc from 'fast-check';
 import { NetnsResolvConf } from '../../agent/dns/netns-resolv-conf.js';
 import { InterfaceLoanFiles } from '../../agent/state/interface-loans.js';
 import { ContainerState } from '../../agent/runtime/container-state.js';
+import { PumpFiles } from '../../agent/state/pump-files.js';
 import { State } from '../../agent/state/state.js';
 import { AttachmentState } from '../../agent/pipework/attachment-state.js';
 import { compileEndpoint, compileFirewall, compileNetwork } from '../../core/compile.js';
@@ -91,6 +92,10 @@ const SAMPLES = {
     done: true,
     addresses: ['02180000010000000800010 0'.replace(' ', '')],
     routes: [],
+  },
+  pump: {
+    ...{ link: 'wfud-blue', pid: 4711, startedAt: '99', at: 1_767_225_600_000, index: 7 },
+    ...{ local: '192.0.2.1', port: 8285, version: '0.1.0' },
   },
   resolvConf: {
     before: { text: 'nameserver 192.0.2.53\n' },
@@ -241,6 +246,22 @@ test('containers', (t) => {
         }
         const code = state.exitCode(ID);
         t.true(code === undefined || Number.isInteger(code));
+      }),
+    ),
+    { numRuns: times(600), includeErrorInReport: true },
+  );
+});
+
+test('pumps: read, or put aside', (t) => {
+  t.timeout(patience(60));
+  const inFolder = folders(t);
+  fc.assert(
+    fc.property(like(SAMPLES.pump), (written) =>
+      inFolder((folder) => {
+        const path = write(folder, 'wfud-blue.json', written);
+        const read = new PumpFiles(folder).list();
+        t.true(read.every(({ link, pid }) => link === 'wfud-blue' && pid > 1));
+        t.is(read.length, existsSync(`${path}.torn`) ? 0 : 1);
       }),
     ),
     { numRuns: times(600), includeErrorInReport: true },
