@@ -151,6 +151,7 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
         [...all, ...mine.map(({ network }) => network)].flatMap((one) => driverOf(one).udpPorts(one)),
       ),
     ].toSorted((a, b) => a - b),
+    ...fouOf(mine),
     vnis: mine.flatMap(({ network }) => driverOf(network).vnis(network)),
     own: [
       ...new Set([RESOLVER_IP, BRIDGE_LINK_LOCAL, ...mine.flatMap((one) => ownGateways(one).map(String))]),
@@ -163,6 +164,14 @@ export function compileFirewall(memberships: Iterable<Membership>, known: Iterab
       ? [4, 6]
       : [],
   };
+}
+
+function fouOf(mine: readonly Membership[]): Pick<Firewall, 'fou'> {
+  const [found] = mine.flatMap(({ network, fou }) => {
+    const device = fou === true ? driverOf(network).fou(network) : undefined;
+    return device === undefined ? [] : [{ ...device, prefixes: prefixesOf(network) }];
+  });
+  return found === undefined ? {} : { fou: found };
 }
 
 /** A published port, once for each family that the container has. */

@@ -84,6 +84,8 @@ export interface FirewallMember {
   vnis: readonly Vni[];
   /** Packets that come from it without a tunnel. */
   plain: readonly { from: IpNetwork; to: IpNetwork }[];
+  /** Packets that it may send in UDP, where this node's kernel takes them: their sources. Absent: none. */
+  fou?: readonly IpNetwork[];
 }
 
 export interface Vni {
@@ -132,6 +134,8 @@ export interface Firewall {
   backendPorts?: readonly number[];
   /** Some known network's tunnels are IP in IP: containers send nodes no such packets. */
   inIp?: boolean;
+  /** The network whose packets the kernel itself takes from UDP: only peers send them, with sources of their own. */
+  fou?: { link: string; port: number; prefixes: readonly IpNetwork[] };
   /** The VXLAN networks of this node: who sends their packets must be a member. */
   vnis?: readonly Vni[];
   /** What containers do not reach: the controllers', and an embedded etcd's. */

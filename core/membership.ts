@@ -60,6 +60,8 @@ export interface Membership<N extends Network = Network> {
   parent?: Parent;
   /** Bridge and gateway are another program's: Docker's own bridge, for one. No container is attached here. */
   subnetOnly?: true;
+  /** Of the backend udp: the kernel carries its packets itself. Absent: a process does. */
+  fou?: true;
   /** The host's own addresses on the network, and the source of its traffic. */
   exposed?: { ip?: string | undefined; ip6?: string | undefined } | undefined;
 }

@@ -4,6 +4,7 @@ import { driverOf } from './drivers/index.js';
 import type { ContainerPort, FirewallMember } from './firewall.js';
 import type { Membership } from './membership.js';
 import { areRouted, prefixesOf } from './network.js';
+import type { PumpPrefixObject } from './objects/index.js';
 import { subnetIn } from './families.js';
 import { outermost } from './prefixes.js';
 import { addressesOf, type Endpoint, type Lease, type NodeRecord } from './records.js';
@@ -42,6 +43,14 @@ export const compileStranger = ({ publicIp, publicIp6 }: Lease): FirewallMember 
   addresses: unique([publicIp, publicIp6].flatMap(knownAddress)),
   vnis: [],
   plain: [],
+});
+
+/** What a peer may send in UDP where this node's kernel takes it: packets from its prefixes. */
+export const compileFou = ({ to, via }: PumpPrefixObject): FirewallMember => ({
+  addresses: [via],
+  vnis: [],
+  plain: [],
+  fou: [IpNetwork.parse(to)],
 });
 
 /**

@@ -41,6 +41,7 @@ export function readOnlyKernel(kernel: Kernel): Kernel {
     capture: (links) => kernel.capture(links),
     openTestNamespace: () => kernel.openTestNamespace(),
     linkCounters: () => kernel.linkCounters(),
+    carriesUdp: () => kernel.carriesUdp(),
     capabilities: () => kernel.capabilities(),
     watch: () => () => undefined,
     ping: (echoes) => Promise.resolve(echoes.map(() => undefined)),

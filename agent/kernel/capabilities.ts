@@ -5,6 +5,7 @@
 import { messageOf } from '../../core/errors.js';
 import type { BridgeLink, IpipLink, VlanLink, WireguardLink } from '../../core/objects/index.js';
 import type { Need } from '../../core/needs.js';
+import { FouSocket } from './fou.js';
 import type { Capability } from './kernel.js';
 import { inNewNamespace } from './namespaces.js';
 import { NetlinkSocket } from './netlink-socket.js';
@@ -97,6 +98,24 @@ function probeTun(): string {
     return '';
   } catch (error) {
     return `the kernel has no TUN devices (CONFIG_TUN, module tun), or /dev/net/tun is kept from the agent, which looks at its start: ${messageOf(error)}`;
+  }
+}
+
+/** Whether the kernel puts packets into UDP, and takes them from there, without a process (FOU, with IP in IP). */
+export function probeFou(): boolean {
+  try {
+    return inNewNamespace(() => {
+      const [socket, fou] = [new NetlinkSocket(), new FouSocket()];
+      try {
+        const [refused] = socket.batch([createLink({ ...IPIP, fou: 8285 }, ALONE)]);
+        return fou.isThere && refused === undefined;
+      } finally {
+        socket.close();
+        fou.close();
+      }
+    });
+  } catch {
+    return false;
   }
 }
 

@@ -303,6 +303,8 @@ export interface Kernel {
   capture(links: readonly string[]): { capture: PacketCapture; frames: ReadonlyMap<string, boolean> };
   /** A new one, which has only a loopback that is down. @throws SystemError */
   openTestNamespace(): TestNamespace;
+  /** Whether it can carry a udp network itself: it has FOU and nftables, and no other tunnel for IP in IP is in the way. */
+  carriesUdp(): boolean;
   /** Optional capabilities of this kernel, probed in a temporary namespace. */
   capabilities(): readonly Capability[];
   /** Calls back on every change in the node's namespace until stopped. */

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import type { Family } from '../../core/address.js';
 import { WeftError } from '../../core/errors.js';
 import { isLanBridge } from '../../core/objects/index.js';
-import { probeCapabilities } from './capabilities.js';
+import { probeCapabilities, probeFou } from './capabilities.js';
 import type { Capability, FirewallDriver, Kernel, ParentLink, UnderlayLink } from './kernel.js';
 import type { InterfaceLoans } from './bridge-ports.js';
 import { flushConntrack } from './conntrack.js';
@@ -58,6 +58,7 @@ export function openKernel({
   const pinger = new Pinger();
   const watches = new Set<() => void>();
   let capabilities: Capability[] | undefined;
+  let hasFou: boolean | undefined;
   const kernel: Kernel = {
     node,
     firewall,
@@ -102,6 +103,7 @@ export function openKernel({
     },
     openTestNamespace,
     linkCounters: () => readLinkCounters(node.socket),
+    carriesUdp: () => firewall.kind === 'nftables' && !hasOtherTunnel(node) && (hasFou ??= probeFou()),
     capabilities: () => (capabilities ??= probeCapabilities()),
     watch: (listener) => {
       const stop = watchKernel(node, listener);
@@ -172,6 +174,13 @@ function parentLink(node: LinuxNamespace, name: string): ParentLink | undefined 
     vlans,
   };
 }
+
+/** A tunnel for IP in IP with any peer that weft did not make: the kernel allows one for an address (core/objects/ipip.ts). */
+const hasOtherTunnel = (node: LinuxNamespace): boolean =>
+  [...node.links().values()].some(
+    ({ owned, object }) =>
+      !owned && object?.type === 'ipip' && object.remote === undefined && object.local !== '0.0.0.0',
+  );
 
 function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
   const links = node.links();

@@ -1,6 +1,7 @@
 // WireGuard devices by generic netlink (include/uapi/linux/wireguard.h).
 import { failedPrecondition } from '../../core/errors.js';
 import { IpAddress } from '../../core/address.js';
+import { GENL_HEADER, genlFamily, genlHeader as header } from './generic-netlink.js';
 import { AF_INET, AF_INET6 } from './libc.js';
 import {
   attr,
@@ -16,13 +17,6 @@ import {
   type Request,
 } from './netlink-message.js';
 import { NetlinkSocket, type KernelError } from './netlink-socket.js';
-
-// include/uapi/linux/genetlink.h
-const GENL_ID_CTRL = 16;
-const CTRL_CMD_GETFAMILY = 3;
-const CTRL_ATTR_FAMILY_ID = 1;
-const CTRL_ATTR_FAMILY_NAME = 2;
-const GENL_HEADER = 4;
 
 const WG_CMD = { GET_DEVICE: 0, SET_DEVICE: 1 } as const;
 const DEVICE = { IFNAME: 2, PRIVATE_KEY: 3, PUBLIC_KEY: 4, LISTEN_PORT: 6, PEERS: 8 } as const;
@@ -95,13 +89,8 @@ export class WireguardSocket {
   }
 
   #lookUp(): number {
-    const found = this.#socket.get({
-      type: GENL_ID_CTRL,
-      flags: 0,
-      body: Buffer.concat([header(CTRL_CMD_GETFAMILY), textAttr(CTRL_ATTR_FAMILY_NAME, 'wireguard')]),
-    });
-    const id = found && decodeAttrs(found.body, GENL_HEADER).get(CTRL_ATTR_FAMILY_ID);
-    if (id !== undefined) return id.readUInt16LE();
+    const id = genlFamily(this.#socket, 'wireguard');
+    if (id !== undefined) return id;
     throw failedPrecondition('this kernel has no WireGuard', 'Load its module: modprobe wireguard.');
   }
 
@@ -133,8 +122,6 @@ export class WireguardSocket {
     this.#socket.close();
   }
 }
-
-const header = (command: number): Buffer => Buffer.from([command, 1, 0, 0]);
 
 const keyBytes = (key: string): Buffer => Buffer.from(key, 'base64');
 

@@ -304,7 +304,7 @@ export class Memberships {
     }
     if (changes.some(({ kind }) => kind === 'lease' || kind === 'node' || kind === 'network'))
       await this.#objects.setMembers();
-    if (claimed.size > 0) this.#objects.setCloud();
+    if (claimed.size > 0) await this.#objects.claimsChanged();
     for (const name of claimed) await this.#answerClaims(name);
     for (const name of freed) await this.#ownLeases.reacquire(name);
     if (changes.some(({ kind }) => kind === 'network')) {

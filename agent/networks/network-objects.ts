@@ -1,21 +1,29 @@
 // Kernel objects of this node's networks: links, peer routes, firewall, subnet.env.
 import { compileCloud } from '../../core/cloud.js';
 import { compileFirewall, compileNetwork } from '../../core/compile.js';
+import { driverOf } from '../../core/drivers/index.js';
 import type { ControlAddress, FirewallMember } from '../../core/firewall.js';
 import type { IpAddress } from '../../core/address.js';
 import type { Network } from '../../core/network.js';
 import type { KernelObject } from '../../core/objects/index.js';
-import { compileMember, compileNode, compileOwnBridge, compileStranger } from '../../core/port-security.js';
+import {
+  compileFou,
+  compileMember,
+  compileNode,
+  compileOwnBridge,
+  compileStranger,
+} from '../../core/port-security.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Store } from '../../store/store.js';
 import { attempt, networkScope, type Problems } from '../health/index.js';
-import type { StepFailure } from '../kernel/index.js';
+import type { Kernel, StepFailure } from '../kernel/index.js';
 import { type Reconciler, RecordMap } from '../reconcile/index.js';
 import type { Member } from './member.js';
 import type { PeerRoutes, Records } from './peer-routes.js';
 import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
 
 export interface NetworkObjectsOptions {
+  kernel: Pick<Kernel, 'carriesUdp'>;
   reconciler: Reconciler;
   store: Pick<Store, 'view'>;
   node: string;
@@ -46,20 +54,46 @@ export class NetworkObjects {
    * @returns what the kernel refused
    */
   async publish(name: string): Promise<StepFailure[]> {
-    const { reconciler, members, peers, changed } = this.options;
+    const { reconciler, members, changed } = this.options;
     const member = members.get(name);
     if (member === undefined) return [];
     this.setCloud();
-    const records: Records = new RecordMap<readonly KernelObject[] | undefined>([
-      [{ kind: 'network', network: name }, compileNetwork(member.membership)],
-      ...peers.of(member),
-    ]);
+    const records = this.#recordsOf([...this.#followFou().filter((one) => one !== member), member]);
     // What the peers' leases are believed to be is known from here on.
     const firewall = this.setFirewall();
     const [failures] = await Promise.all([reconciler.set(records), firewall]);
     await changed(name);
     await this.writeEnv(member);
     return failures;
+  }
+
+  /** Of networks and their peers. */
+  #recordsOf(members: readonly Member[]): Records {
+    return new RecordMap<readonly KernelObject[] | undefined>(
+      members.flatMap((one) => [
+        [{ kind: 'network', network: one.membership.network.name }, compileNetwork(one.membership)] as const,
+        ...this.options.peers.of(one),
+      ]),
+    );
+  }
+
+  /**
+   * Whether the kernel carries a network in UDP itself depends on the other networks: it makes one tunnel for an address, which
+   * IP in IP needs. @returns the members for which that has changed
+   */
+  #followFou(): Member[] {
+    const members = [...this.options.members.values()];
+    const isSuited = ({ membership: { network } }: Member): boolean =>
+      driverOf(network).fou(network) !== undefined;
+    const isFree = !members.some(({ membership: { network } }) => driverOf(network).inIp(network));
+    const suited = members.find(isSuited);
+    const chosen = suited !== undefined && isFree && this.options.kernel.carriesUdp() ? suited : undefined;
+    const changed = members.filter((member) => (member.membership.fou === true) !== (member === chosen));
+    for (const { membership } of changed) {
+      if (membership === chosen?.membership) membership.fou = true;
+      else delete membership.fou;
+    }
+    return changed;
   }
 
   async writeEnv({ membership }: Member): Promise<void> {
@@ -87,6 +121,9 @@ export class NetworkObjects {
     const records = reconciler.recordsOf(name).filter(({ kind }) => kind !== 'endpoint');
     this.setCloud();
     await reconciler.set(records.map((record) => [record, undefined] as const));
+    // At once, and without its endpoints, which do not change: the node may be leaving that network, too.
+    const changed = this.#followFou();
+    if (changed.length > 0) await reconciler.set(this.#recordsOf(changed));
     await this.setFirewall();
   }
 
@@ -106,16 +143,28 @@ export class NetworkObjects {
       for (const lease of all.values())
         found.set(`lease ${network} ${lease.subnet.toString()}`, compileStranger(lease));
     }
-    for (const membership of mine) {
+    for (const member of members.values()) {
+      const { membership } = member;
       const { name } = membership.network;
       for (const lease of peers.standing(name)) {
         const node = lease.node === undefined ? undefined : nodes.get(lease.node);
         const key = `lease ${name} ${lease.subnet.toString()}`;
         found.set(key, compileMember(membership, lease, node, mine));
       }
+      // What each peer may send is what leads to it.
+      if (membership.fou === true)
+        for (const [, objects = []] of peers.of(member))
+          for (const object of objects)
+            if (object.kind === 'pump-prefix') found.set(`fou ${object.to}`, compileFou(object));
       if (membership.subnetOnly === true) found.set(`own ${name}`, compileOwnBridge(membership, mine));
     }
     return found;
+  }
+
+  /** Addresses of other nodes' subnets have routes of their own. */
+  async claimsChanged(): Promise<void> {
+    this.setCloud();
+    if ([...this.options.members.values()].some(({ membership }) => membership.fou)) await this.setMembers();
   }
 
   /** What leads to this node in the route tables of clouds. */

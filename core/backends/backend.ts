@@ -52,6 +52,12 @@ export interface Identity {
   keys: { current(): string; next(): string | undefined };
 }
 
+/** What FOU (foo over UDP, net/ipv4/fou_core.c) has of a network: a device, and the UDP port of every node. */
+export interface Fou {
+  link: string;
+  port: number;
+}
+
 /** Fields of the API that only some backends have. */
 export interface BackendFields {
   vni?: number;
@@ -85,6 +91,8 @@ export interface Backend<T extends BackendType = BackendType> {
   readonly unnamed?: true;
   /** Its tunnels are IP in IP (RFC 2003). */
   readonly inIp?: true;
+  /** The device by which the kernel can carry the network's packets itself (membership.fou); undefined: it cannot. */
+  fou?(network: OverlayNetwork<T>): Fou | undefined;
 
   /** Codec of its part of flannel's Backend object, beside Type and MTU. */
   readonly config: {

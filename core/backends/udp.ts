@@ -1,10 +1,12 @@
 // udp: whole IP packets as the payload of UDP, as flannel's backend, for kernels that have nothing else.
 //
-// A process on each node, the pump (agent/kernel/pump), carries them between a TUN device and a socket. A peer is its underlay
-// address and its prefixes; what comes from elsewhere is dropped. IPv4 alone, and nothing is encrypted.
+// A process on each node, the pump (agent/kernel/pump), carries them between a TUN device and a socket; or the kernel does by
+// FOU, which has the same format. A peer is its underlay address and its prefixes; what comes from elsewhere is dropped. IPv4
+// alone, and nothing is encrypted.
 import { addressBits } from '../address.js';
 import { subnetIn } from '../families.js';
 import { networkAlias, ownBridgeName, ownTunnelName } from '../link-names.js';
+import type { OverlayMembership } from '../membership.js';
 import { parseInteger, type OverlayNetwork } from '../network.js';
 import { goObject, integer } from '../parse.js';
 import { hostSource, routeMtu, tunnelMtu, type Backend } from './backend.js';
@@ -17,6 +19,9 @@ export const UDP_PORT = 8285;
 /** Outer IPv4 and UDP headers. */
 const OVERHEAD = 28;
 
+const isFou = ({ fou, network }: OverlayMembership<'udp'>): boolean =>
+  fou === true && network.port === UDP_PORT;
+
 const linkOf = ({ name }: Pick<OverlayNetwork, 'name'>): string => ownTunnelName('wfud-', name);
 
 export const udp: Backend<'udp'> = {
@@ -28,6 +33,9 @@ export const udp: Backend<'udp'> = {
   devices: 'network',
   needs: ['tun'],
   unnamed: true,
+
+  // One network at most has flannel's port, and the kernel makes one such device for an address.
+  fou: (network) => (network.port === UDP_PORT ? { link: linkOf(network), port: UDP_PORT } : undefined),
 
   config: {
     // 0 is flannel's default, too.
@@ -62,17 +70,25 @@ export const udp: Backend<'udp'> = {
     const { network } = membership;
     const whole = subnetIn(network, family);
     const link = linkOf(network);
+    const common = {
+      kind: 'link',
+      name: link,
+      alias: networkAlias(network.name),
+      mtu: tunnelMtu(membership, OVERHEAD),
+    } as const;
     return [
       ...(whole === undefined ? [] : [nowhere(whole)]),
-      {
-        kind: 'link',
-        type: 'tun',
-        name: link,
-        alias: networkAlias(network.name),
-        mtu: tunnelMtu(membership, OVERHEAD),
-      },
+      isFou(membership)
+        ? { ...common, type: 'ipip', local: local.toString(), fou: network.port }
+        : { ...common, type: 'tun' },
       { kind: 'address', link, address: `${subnet.base.toString()}/${addressBits(family)}` },
-      { kind: 'pump', link, local: local.toString(), port: network.port },
+      {
+        kind: 'pump',
+        link,
+        local: local.toString(),
+        port: network.port,
+        ...(isFou(membership) && { fou: true }),
+      },
     ];
   },
   compilePeer: (membership, remote) => udp.routesTo(membership, remote, remote.subnet),
@@ -84,6 +100,8 @@ export const udp: Backend<'udp'> = {
         kind: 'route',
         to: to.toString(),
         link,
+        // The kernel sends to the route's gateway; the pump to the peer that has the prefix.
+        ...(isFou(membership) && { via: remote.publicIp.toString(), onlink: true }),
         ...hostSource(membership, remote.family),
         ...routeMtu(membership, remote, OVERHEAD),
       },

@@ -5,7 +5,7 @@
 import type * as z from 'zod';
 
 import type { Family, IpAddress, IpNetwork } from '../address.js';
-import type { BackendFields } from '../backends/backend.js';
+import type { BackendFields, Fou } from '../backends/backend.js';
 import type { Vni } from '../firewall.js';
 import type { Membership, Underlay } from '../membership.js';
 import type { Need } from '../needs.js';
@@ -139,6 +139,8 @@ export interface Driver<N extends Network = Network> {
   tunnels(membership: Membership<N>): string[];
   /** Whether other nodes' packets come as IP in IP. */
   inIp(network: N): boolean;
+  /** What the kernel can carry itself of the network's packets in UDP. */
+  fou(network: N): Fou | undefined;
   /** Those of the tunnels that the node's networks share. */
   sharedTunnels(membership: Membership<N>): string[];
   /** Whether packets may reach other nodes' containers without a tunnel, under the addresses that they have. */

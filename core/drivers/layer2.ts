@@ -55,6 +55,7 @@ export const layer2 = {
   },
   tunnels: () => [],
   inIp: () => false,
+  fou: () => undefined,
   sharedTunnels: () => [],
   isPlain: () => false,
   udpPorts: () => [],

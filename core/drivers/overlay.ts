@@ -133,6 +133,7 @@ export const overlay: Driver<OverlayNetwork> = {
       ),
     ),
   inIp: (network) => withBeside(network).some((one) => backendIn(one).inIp === true),
+  fou: (network) => withBeside(network).flatMap((one) => backendIn(one).fou?.(one) ?? [])[0],
   sharedTunnels: (membership) =>
     bothOf(membership)
       .filter(({ network }) => backendIn(network).devices === 'node')

@@ -1,5 +1,6 @@
-// Pump: the process that carries packets between a TUN device and UDP, and the prefixes of its peers.
+// Pump: what carries packets between a device and UDP, and the prefixes of its peers.
 //
+// A process at a TUN device, or the kernel itself (FOU) at an IPIP device. Of FOU it is the port at which datagrams are received.
 // The prefixes are routes of a table of their own, to which no rule leads: the kernel keeps and shows them, the pump reads them,
 // and neither needs the agent.
 import { asKey, PHASE, type ItemKind } from './kind.js';
@@ -11,15 +12,18 @@ export interface PumpObject {
   local: string;
   /** UDP port, its own and every peer's. */
   port: number;
+  /** The kernel is the pump: there is no process. */
+  fou?: true;
   /** It was started by another version of weft. */
   outdated?: true;
 }
 
 export const pump: ItemKind<PumpObject> = {
   key: ({ link }) => asKey(`pump ${link}`),
-  describe: ({ link, local, port }) => `pump of ${link} at UDP ${local}:${port}`,
+  describe: ({ link, local, port, fou }) =>
+    `${fou === true ? 'FOU' : 'pump'} of ${link} at UDP ${local}:${port}`,
   order: () => PHASE.tunnelKey,
-  same: (a, b) => a.local === b.local && a.port === b.port && a.outdated === b.outdated,
+  same: (a, b) => a.local === b.local && a.port === b.port && a.fou === b.fou && a.outdated === b.outdated,
   link: ({ link }) => link,
   guards: ({ link }) => [link],
   // Without its device it would wait for ever.

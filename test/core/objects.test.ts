@@ -82,7 +82,7 @@ const LINKS: { [T in LinkType]: Sample<LinkOf<T>> } = {
     described: 'ipip wfipip',
     order: PHASE.tunnel,
     others: [{ mtu: 1400 }, { alias: 'x' }],
-    remade: [{ local: '192.0.2.2' }, { remote: '192.0.2.3' }],
+    remade: [{ local: '192.0.2.2' }, { remote: '192.0.2.3' }, { fou: 8285 }],
   },
   vlan: {
     object: { ...named('wfgw100'), type: 'vlan', base: 'wfvlan', vlan: 100 },
@@ -124,7 +124,7 @@ const ITEMS: { [K in ItemName]: Sample<ItemOf<K>> } = {
     described: 'pump of wfud-blue at UDP 192.0.2.1:8285',
     order: PHASE.tunnelKey,
     on: 'wfud-blue',
-    others: [{ local: '192.0.2.2' }, { port: 8286 }, { outdated: true }],
+    others: [{ local: '192.0.2.2' }, { port: 8286 }, { fou: true }, { outdated: true }],
   },
   'pump-prefix': {
     object: { kind: 'pump-prefix', link: 'wfud-blue', to: '10.100.2.0/24', via: '192.0.2.2' },

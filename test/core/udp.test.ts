@@ -12,6 +12,9 @@ import {
 } from '../../core/compile.js';
 import { describeNetwork, driverOf, isBridged, networkOf } from '../../core/drivers/index.js';
 import { areRouted, type Network } from '../../core/network.js';
+import type { PumpPrefixObject } from '../../core/objects/index.js';
+import { assume, plan } from '../../core/plan.js';
+import { compileFou } from '../../core/port-security.js';
 import { decodeConfig, encodeConfig } from '../../store/network-codec.js';
 import { decodeLease, encodeLease } from '../../store/lease-codec.js';
 import { leaseKey } from '../store/helpers.js';
@@ -111,6 +114,47 @@ test('udp: it is routed with no network; the firewall has its device as a tunnel
   t.deepEqual(networks[0]?.tunnels, ['wfud-ud']);
   t.deepEqual(tunnelPorts, [8285]);
   t.is(networks[0]?.sealed, undefined);
+});
+
+test('udp: where the kernel is the pump, a device for IP in UDP, with the peers as gateways', (t) => {
+  const membership = { ...membershipOf(ud), fou: true } as const;
+  const lines = linesOf(compileNetwork(membership));
+  for (const line of [
+    'link wfud-ud ipip local 192.0.2.1 remote any encap fou 8285 mtu 1472 alias "weft network ud"',
+    'addr 10.110.1.0/32 dev wfud-ud',
+    'pump wfud-ud local 192.0.2.1 port 8285 fou',
+  ])
+    t.true(lines.includes(line), line);
+  t.deepEqual(linesOf(compilePeer(membership, leaseOf(ud, 2))), [
+    'pump wfud-ud peer 192.0.2.2 prefix 10.110.2.0/24',
+    'route 10.110.2.0/24 via 192.0.2.2 dev wfud-ud onlink',
+  ]);
+  t.is(driverOf(udp({ port: 8286 })).fou(udp({ port: 8286 })), undefined, 'of one port alone');
+  t.deepEqual(compileFirewall([membership]).fou, {
+    ...{ link: 'wfud-ud', port: 8285 },
+    prefixes: [ud.subnet],
+  });
+  t.is(compileFirewall([membershipOf(ud)]).fou, undefined);
+  const [prefix] = compilePeer(membership, leaseOf(ud, 2)).filter(({ kind }) => kind === 'pump-prefix');
+  t.like(compileFou(prefix as PumpPrefixObject), { addresses: ['192.0.2.2'] });
+});
+
+test('udp: from the process to the kernel and back, device and pump are made anew, in this order', (t) => {
+  const [user, kernel] = [membershipOf(ud), { ...membershipOf(ud), fou: true } as const].map(compileNetwork);
+  if (user === undefined || kernel === undefined) return t.fail();
+  for (const [before, after] of [
+    [user, kernel],
+    [kernel, user],
+  ] as const) {
+    const { steps } = plan(assume(before), after, { prune: true });
+    const told = steps.map((step) => (step.do === 'put' ? `put ${step.object.kind}` : step.do));
+    const order = ['delete-link', 'create-link', 'put address', 'put pump'];
+    t.deepEqual(
+      told.filter((one) => order.includes(one)),
+      order,
+    );
+    t.false(told.includes('delete'));
+  }
 });
 
 test('udp: another address of the node replaces the pump', (t) => {

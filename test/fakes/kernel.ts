@@ -274,6 +274,8 @@ export class FakeKernel implements Kernel {
     { name: 'tun', available: true, why: '' },
     { name: 'ipip', available: true, why: '' },
   ];
+  /** The result of `carriesUdp`. */
+  hasFou = false;
   /** The result of `handshakes`. */
   readonly shaken = new Map<string, number>();
   /** Round-trip times by address; an absent address does not answer. */
@@ -404,6 +406,10 @@ export class FakeKernel implements Kernel {
 
   linkCounters(): ReturnType<Kernel['linkCounters']> {
     return this.counters;
+  }
+
+  carriesUdp(): boolean {
+    return this.hasFou;
   }
 
   pumpCounters(): ReturnType<Kernel['pumpCounters']> {

@@ -36,7 +36,7 @@ export function lineOf(object: KernelObject): string {
     case 'wireguard-prefix':
       return `wg ${object.link} peer ${object.publicKey} allowed-ips ${object.to}`;
     case 'pump':
-      return `pump ${object.link} local ${object.local} port ${object.port}${object.outdated === true ? ' outdated' : ''}`;
+      return `pump ${object.link} local ${object.local} port ${object.port}${object.fou === true ? ' fou' : ''}${object.outdated === true ? ' outdated' : ''}`;
     case 'pump-prefix':
       return `pump ${object.link} peer ${object.via} prefix ${object.to}`;
     case 'port':
@@ -58,7 +58,7 @@ function linkDetails(link: LinkObject): string {
     case 'vxlan':
       return `vxlan id ${link.vni} local ${link.local} dstport ${link.port} address ${link.mac} mtu ${link.mtu}${alias}`;
     case 'ipip':
-      return `ipip local ${link.local} remote ${link.remote ?? 'any'} mtu ${link.mtu}${alias}`;
+      return `ipip local ${link.local} remote ${link.remote ?? 'any'}${link.fou === undefined ? '' : ` encap fou ${link.fou}`} mtu ${link.mtu}${alias}`;
     case 'tun':
       return `tun mtu ${link.mtu}${alias}`;
     case 'wireguard':

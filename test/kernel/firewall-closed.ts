@@ -187,4 +187,42 @@ export function closedSuite(subject: Subject): void {
       await ensure();
     },
   );
+
+  test.serial(
+    'packets in UDP that the kernel takes itself: from peers alone, with sources of their own',
+    async (t) => {
+      const [host] = ADDRESSES.host;
+      const [source] = ADDRESSES.remote1;
+      const fou = {
+        ...{ link: 'wfud-closed', port: 8285 },
+        prefixes: CLOSED.flatMap(({ prefixes }) => prefixes.filter(({ family }) => family === 4)),
+      };
+      const lost = (): number =>
+        subject.firewall.drops().find(({ reason }) => reason === 'tunnel')?.packets ?? 0;
+      const program = join(CHECKOUT, 'build/test/lab/datagram.js');
+      const dropped = async (way: string, inner: string): Promise<number> => {
+        const before = lost();
+        const words = [program, outside, host, way, inner, ADDRESSES.a1[0]];
+        await subject.world.run('outside', `${process.execPath} ${words.join(' ')}`);
+        return lost() - before;
+      };
+      await ensure({ fou });
+      t.is(await dropped('8285', source), 1, 'there is no peer');
+      t.is(await dropped('8286', source), 0, 'another port');
+      t.is(await dropped('ipip', source), 1);
+      t.is(await dropped('ipip', '203.0.113.7'), 0, 'of another program');
+      const peer = member({ fou: [IpNetwork.parse(`${source}/32`)] });
+      await ensure({ fou, members: new Map([['h2', peer]]) });
+      t.is(await dropped('8285', source), 0);
+      t.is(await dropped('8285', ADDRESSES.a1[0]), 1, 'in the name of another');
+      t.is(await dropped('ipip', source), 1);
+      const again = await subject.firewall.ensure({
+        networks: CLOSED,
+        fou,
+        members: new Map([['h2', peer]]),
+      });
+      t.deepEqual(again.repaired, [], 'the kernel has what was written');
+      await ensure();
+    },
+  );
 }

@@ -6,6 +6,7 @@ import test from 'ava';
 
 import { shareAmongTests } from '../lab/fresh.js';
 import { clockTests } from './clock.js';
+import { fouTests } from './fou.js';
 import { ipipTests } from './ipip.js';
 import { lanTests } from './lan.js';
 import { Machines } from './machines.js';
@@ -19,7 +20,7 @@ let machines: Machines;
 async function setUp(): Promise<void> {
   machines = await Machines.boot({ count: 2, segments: ['trunk', 'lan'] });
   // Before the agents, which look at the kernel once.
-  await Promise.all([1, 2].map((number) => machines.host(number).sh('modprobe tun')));
+  await Promise.all([1, 2].map((number) => machines.host(number).sh('modprobe tun; modprobe fou')));
   await Promise.all([
     machines.startController(),
     machines.startAgent(machines.host(1)),
@@ -37,6 +38,7 @@ shareAmongTests(test, setUp, async () => machines?.down(), removeContainers);
 overlayTests(test, () => machines);
 wireguardTests(test, () => machines);
 ipipTests(test, () => machines);
+fouTests(test, () => machines);
 vlanTests(test, () => machines);
 lanTests(test, () => machines);
 pipeworkTests(test, () => machines);

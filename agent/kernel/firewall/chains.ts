@@ -13,6 +13,7 @@ import {
   type Rule,
   type Ruleset,
 } from './rules.js';
+import { FOU_DEVICE_RULE, FOU_RULES } from './fou.js';
 import { inIpRule, SHARED_RULE, SHARED_SOURCE_RULE, STRANGERS_RULES } from './shared-tunnels.js';
 
 /** Translation of published ports: by address and port of the host first, then by the port alone. */
@@ -108,6 +109,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
           ),
         ),
         SHARED_RULE,
+        FOU_DEVICE_RULE,
         // Nearly all packets are judged here, by two lookups: none of the rules below is for them.
         ...([4, 6] as const).map((family) =>
           rule(
@@ -189,6 +191,8 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
         inIpRule('ip saddr @overlay4', ''),
         ...STRANGERS_RULES,
         SHARED_RULE,
+        ...FOU_RULES,
+        FOU_DEVICE_RULE,
         ...([4, 6] as const).flatMap((family) => [
           dropRule(
             `udp dport @backends ${IP[family]} saddr @overlay${family}`,

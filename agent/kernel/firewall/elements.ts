@@ -18,7 +18,7 @@ export interface Element {
 
 /** Sets whose elements come only from items. */
 export const ITEM_SETS: ReadonlySet<string> = new Set([
-  ...['containers', 'bound', 'macs', 'lan', 'any6', 'targets', 'allowed_targets'],
+  ...['containers', 'bound', 'macs', 'lan', 'any6', 'targets', 'allowed_targets', 'fou_peers'],
   ...[4, 6].flatMap((family) =>
     ['itself', 'gateway', 'port', 'addr', 'source', 'allowed', 'nodes', 'vteps', 'plain'].map(
       (name) => `${name}${family}`,
@@ -71,11 +71,16 @@ function containerElements({ link, bounds }: ContainerPort): SetElement[] {
   ];
 }
 
-function memberElements({ addresses, vnis, plain }: FirewallMember): SetElement[] {
+function memberElements({ addresses, vnis, plain, fou = [] }: FirewallMember): SetElement[] {
   return [
     ...addresses.flatMap((ip) => [
       { set: `nodes${familyOf(ip)}`, element: ip },
       ...vnis.map((one) => ({ set: `vteps${familyOf(ip)}`, element: `${vniElement(one)} . ${ip}` })),
+      // In an interval set nft shows the length of an address, too.
+      ...(familyOf(ip) === 4 ? fou : []).map((prefix) => ({
+        set: 'fou_peers',
+        element: `${range(prefix)} . ${ip}/32`,
+      })),
     ]),
     ...plain.map(({ from, to }) => ({
       set: `plain${from.family}`,

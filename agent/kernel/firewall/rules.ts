@@ -26,9 +26,9 @@ export interface ChainSpec {
 
 /**
  * What not every node has: networks with tunnels, internal and encrypted ones, such that others do not reach, such that share a
- * tunnel, and tunnels by UDP; and not every cluster, IP in IP.
+ * tunnel, tunnels by UDP, and such that the kernel takes from UDP; and not every cluster, IP in IP.
  */
-export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'udp' | 'inIp';
+export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'udp' | 'inIp' | 'fou';
 
 export interface Rule {
   text: string;

@@ -6,6 +6,7 @@ import type { Firewall } from '../../../core/firewall.js';
 import { outermost } from '../../../core/prefixes.js';
 import { chainsWith, IP, type Features } from './chains.js';
 import { elementsOf, VNI_BYTES, vniElement } from './elements.js';
+import { fouSets } from './fou.js';
 import { askers, counterName, dynamicSet, HOST_REASONS, type Ruleset, type SetSpec } from './rules.js';
 import { sharedSets } from './shared-tunnels.js';
 
@@ -71,7 +72,7 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     sets.set(`port${family}`, { ...plain, type: key, data, elements: new Set() });
     sets.set(`addr${family}`, { ...plain, type: [address, ...key], data, elements: new Set() });
   }
-  for (const [name, set] of sharedSets(networks)) sets.set(name, set);
+  for (const [name, set] of [...sharedSets(networks), ...fouSets(desired)]) sets.set(name, set);
   addSecurity(sets, desired);
   for (const item of [...ports.values(), ...members.values()]) {
     for (const { set, element } of elementsOf(item)) sets.get(set)?.elements.add(element);
@@ -84,6 +85,7 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     shared: networks.some(({ shared }) => shared !== undefined),
     udp: desired.backendPorts !== undefined && desired.backendPorts.length > 0,
     inIp: desired.inIp === true,
+    fou: desired.fou !== undefined,
   };
   return {
     sets,

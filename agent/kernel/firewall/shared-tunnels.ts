@@ -5,9 +5,9 @@ import { range } from './elements.js';
 import { dropRule, rule, type Rule, type SetSpec } from './rules.js';
 
 /** IP in IP (RFC 2003), and the source of the inner packet. */
-const IN_IP = 'meta l4proto 4';
+export const IN_IP = 'meta l4proto 4';
 // From the outer header, which has no options: with the transport header as base, nft 1.0.6 aborts when it lists the rule.
-const INNER_SOURCE = '@nh,256,32';
+export const INNER_SOURCE = '@nh,256,32';
 
 /** Containers send no such packets to nodes. @param from where they come from. @param to the nodes' addresses */
 export const inIpRule = (from: string, to: string): Rule =>

@@ -1,6 +1,8 @@
 // Pumps, and the prefixes of their peers.
 import { WEFT_MARK, type PumpObject, type PumpPrefixObject } from '../../../core/objects/index.js';
+import { completeChecksums, FouSocket } from '../fou.js';
 import { RTM } from '../netlink-message.js';
+import type { KernelError } from '../netlink-socket.js';
 import { reservePort } from '../port-reservation.js';
 import type { ItemCodec, ItemEvent } from './codec.js';
 import { decodeAnyRoute, routeIn } from './route.js';
@@ -12,10 +14,11 @@ const PREFIX_TABLE = WEFT_MARK;
 export const pump: ItemCodec<PumpObject> = {
   carryOut(object, how, { pumps, link, inside }) {
     const { local, port } = object;
-    if (how === 'delete') {
-      pumps.stop(object.link);
-      return undefined;
-    }
+    // A process ends also where the kernel is to be the pump, and FOU where a process is.
+    if (how === 'delete' || object.fou === true) pumps.stop(object.link);
+    if (how === 'put' && object.fou === true) return inside(() => addFou(object));
+    if (how === 'put' || object.fou === true) inside(() => withFou((fou) => fou.delete(object)));
+    if (how === 'delete') return undefined;
     const found = link(object.link);
     if (found === undefined)
       return { errno: 'ENODEV', message: `ENODEV, link ${object.link} does not exist` };
@@ -28,7 +31,15 @@ export const pump: ItemCodec<PumpObject> = {
     const ended = pumps.start(object, found.index);
     return ended === undefined ? undefined : { errno: 'ECHILD', message: `it ended by itself: ${ended}` };
   },
-  *observe({ pumps, links }) {
+  *observe({ pumps, links, inside }) {
+    const devices = [...links.values()].flatMap(({ object, owned }) =>
+      owned && object?.type === 'ipip' && object.fou !== undefined ? [{ ...object, fou: object.fou }] : [],
+    );
+    const ports = devices.length === 0 ? [] : inside(() => withFou((fou) => fou.list()));
+    for (const { name, fou, local } of devices)
+      if (ports.some((one) => one.port === fou && one.local === local))
+        yield { object: { kind: 'pump', link: name, local, port: fou, fou: true }, owned: true };
+
     for (const { object, index } of pumps) {
       const found = links.get(index);
       // Of a link that is there no more, or that is another one by now, the pump is about to end.
@@ -44,6 +55,31 @@ export const pump: ItemCodec<PumpObject> = {
     yield { actual: { object, owned: true }, there: false };
   },
 };
+
+/** How long a pump may take to leave its port to the kernel, in milliseconds. */
+const LEAVE_MS = 500;
+
+/** @throws SystemError */
+function addFou(port: PumpObject): KernelError | undefined {
+  completeChecksums(port.link);
+  return withFou((fou) => {
+    const until = performance.now() + LEAVE_MS;
+    for (;;) {
+      const failure = fou.add(port);
+      if (failure?.errno !== 'EADDRINUSE' || performance.now() > until) return failure;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  });
+}
+
+function withFou<T>(work: (fou: FouSocket) => T): T {
+  const fou = new FouSocket();
+  try {
+    return work(fou);
+  } finally {
+    fou.close();
+  }
+}
 
 export const pumpPrefix: ItemCodec<PumpPrefixObject> = {
   request: ({ to, link, via }, index, how) =>

@@ -19,8 +19,11 @@ import { FakeKernel } from '../../fakes/kernel.js';
 import { FakeStore } from '../../fakes/store.js';
 import { until } from '../../lab/wait.js';
 
-/** The nodes are joined, alive, and know each other. */
-export async function pairOn(t: ExecutionContext, network: OverlayNetwork) {
+/**
+ * The nodes are joined, alive, and know each other.
+ * @param hasFou whether the kernels carry udp networks themselves
+ */
+export async function pairOn(t: ExecutionContext, network: OverlayNetwork, hasFou = false) {
   const store = new FakeStore();
   store.putNetwork(network);
   /** What each node is to one cloud. */
@@ -36,6 +39,7 @@ export async function pairOn(t: ExecutionContext, network: OverlayNetwork) {
       const state = new State(folder);
       state.load();
       const kernel = new FakeKernel();
+      kernel.hasFou = hasFou;
       kernel.breakByHand.put({ kind: 'address', link: 'eth0', address: `192.0.2.${n}/24` });
       kernel.beforeApply = (steps) => {
         for (const step of steps) {
