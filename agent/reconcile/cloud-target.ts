@@ -153,7 +153,9 @@ export class CloudTarget implements Target<readonly Seen[], readonly Planned[]> 
     const key = keyOf(member);
     this.options.problems.clear({ scope: networkScope(member.name), kind: 'cloud-routes' });
     if (this.prune) this.#left.delete(key);
-    if (!this.#members.has(key) || this.#settled.has(key)) return;
+    const desired = this.#members.get(key);
+    // Another one than was looked at: the node has left the network and is back, and its routes were deleted meanwhile.
+    if (desired === undefined || !sameMember(member, desired) || this.#settled.has(key)) return;
     this.#settled.add(key);
     this.options.onSettled?.(member.name);
   }

@@ -92,6 +92,21 @@ test('a network that is left while its tables are read gets no route; one whose 
   t.false(target.set([]));
 });
 
+test('a network that is back while its routes are deleted does not count as led here before the next look', async (t) => {
+  const { cloud, target, compare, settled } = setUp();
+  target.set([SKY]);
+  await compare();
+  target.set([]);
+  const plan = target.plan((await target.observe()) ?? []);
+  target.set([SKY]);
+  await target.apply(plan);
+  t.deepEqual(cloud.shown(), []);
+  t.false(target.isSettled(SKY));
+  await compare();
+  t.deepEqual(cloud.shown(), ['rtb-1 10.100.5.0/24 eni-1']);
+  t.deepEqual(settled, ['sky', 'sky']);
+});
+
 test('before the records are complete nothing is deleted', async (t) => {
   const { cloud, target, compare } = setUp();
   target.prune = false;
