@@ -4,15 +4,26 @@ import test from 'ava';
 import { bare, Cluster } from '../lab/cluster.js';
 import { exec } from '../lab/exec.js';
 import { FLANNELD, NO_FLANNELD, startFlanneld } from '../lab/flanneld.js';
+import { linkKinds, type LinkKind } from '../lab/link-kinds.js';
 
 const title = 'flannelds and an agent carry one overlay of each backend';
 
 /** Networks, and the route to a peer of each. */
-const NETWORKS = [
+const NETWORKS: readonly {
+  name: string;
+  flags: readonly string[];
+  needs?: LinkKind;
+  mtu: number;
+  route: RegExp;
+}[] = [
   { name: 'vx', flags: [], mtu: 1450, route: /dev wfvx/ },
   { name: 'near', flags: ['--direct-routing'], mtu: 1450, route: /via 192\.0\.2\.\d+ dev eth0/ },
   { name: 'gw', flags: ['--backend', 'host-gw'], mtu: 1500, route: /via 192\.0\.2\.\d+ dev eth0/ },
-  { name: 'wg', flags: ['--encrypted'], mtu: 1440, route: /dev wfwg-wg/ },
+  { name: 'wg', needs: 'wireguard', flags: ['--encrypted'], mtu: 1440, route: /dev wfwg-wg/ },
+  {
+    ...{ name: 'ip', needs: 'ipip', flags: ['--backend', 'ipip'], mtu: 1480 },
+    route: /via 192\.0\.2\.\d+ dev wfipip .*onlink/,
+  },
 ];
 
 if (FLANNELD === undefined) {
@@ -23,8 +34,8 @@ if (FLANNELD === undefined) {
     t.teardown(() => lab.lab.down());
     await lab.startController();
     await lab.startAgents(['h1']);
-    const { code } = await exec(lab.place('outside').inside(['ip', 'link', 'add', 'type', 'wireguard']));
-    const served = NETWORKS.filter(({ name }) => name !== 'wg' || code === 0);
+    const kinds = await linkKinds((argv) => exec(lab.place('outside').inside(argv)));
+    const served = NETWORKS.filter(({ needs }) => needs === undefined || kinds.includes(needs));
     await Promise.all(
       served.map(async ({ name, flags, mtu, route }, i) => {
         await lab.json('h1', 'network', 'create', name, '--subnet', `10.${100 + i}.0.0/16`, ...flags);
