@@ -249,6 +249,34 @@ test.serial('the route of a node that is gone is deleted by the leader, also by 
   await lab.startController(['--etcd', ETCD]);
 });
 
+// flanneld 0.18 to 0.19.2: a lease without BackendType and BackendData, and a route that it writes at its start.
+test.serial(
+  'a host with a lease as flanneld 0.19 writes it is a peer, and its route ends with the lease',
+  async (t) => {
+    const ip = '10.110.200.1';
+    const [, lease = ''] = /^lease (\w+) granted/.exec(await lab.etcdctl('lease', 'grant', '3600')) ?? [];
+    const value = JSON.stringify({ PublicIP: lab.ipOf(DYING), PublicIPv6: null });
+    const key = '/weft/networks/sky/subnets/10.110.200.0-24';
+    await lab.etcdctl('put', `--lease=${lease}`, key, value);
+    await aws.call('CreateRoute', {
+      ...{ RouteTableId: await aws.mainTable(), DestinationCidrBlock: '10.110.200.0/24' },
+      NetworkInterfaceId: aws.machine(DYING).interface,
+    });
+    await lab.sh(DYING, `ip address add ${ip}/32 dev lo`);
+    await aws.forward();
+    for (const name of ['c1', 'c2', 'c3']) await lab.until(`${name} reaches it`, () => lab.reaches(name, ip));
+    t.true(await lab.reaches(DYING, bare(ends.get('h1')?.ip ?? '')), 'and the other way');
+    const { leases } = await lab.json<{ leases: { node: string | null; publicIp: string }[] }>(
+      ...(['h1', 'network', 'inspect', 'sky'] as const),
+    );
+    t.is(leases.find(({ node }) => node === null)?.publicIp, lab.ipOf(DYING));
+    await lab.etcdctl('lease', 'revoke', lease);
+    await routesAre(wanted());
+    await aws.forward();
+    await lab.sh(DYING, `ip address del ${ip}/32 dev lo`);
+  },
+);
+
 test.serial('several tables, and what is not the network’s stays', async (t) => {
   const { routeTable } = await aws.call('CreateRouteTable', { VpcId: aws.vpc });
   const extra = text(routeTable, 'routeTableId');

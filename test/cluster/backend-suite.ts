@@ -19,7 +19,7 @@ import { slowness } from '../lab/wait.js';
 const HEADERS = { 4: 28, 6: 48 } as const;
 type Family = keyof typeof HEADERS;
 
-interface Backend {
+export interface BackendRow {
   /** Its first network, and the begin of the second one's name. */
   name: string;
   flags: readonly string[];
@@ -29,6 +29,8 @@ interface Backend {
   needs?: 'wireguard' | 'ipip';
   /** More of its second network: ports and VNIs differ, or are shared by what tells them apart. */
   second?: readonly string[];
+  /** The UDP ports of both, where they are known beforehand. */
+  ports?: readonly [number | null, number | null];
   /** Absent: both. */
   families?: readonly Family[];
   /** Of containers with all families, over an underlay of 1500. */
@@ -39,19 +41,29 @@ interface Backend {
   routed?: RegExp;
 }
 
-const PLAIN = /the hosts' own link/;
+/** Why a network without a tunnel is not internal. */
+export const PLAIN = /the hosts' own link/;
 
-const VXLAN = ['--backend', 'vxlan'];
+export const VXLAN = ['--backend', 'vxlan'];
 const DIRECT = [...VXLAN, '--direct-routing'];
 const PLAIN_ROUTES = ['--backend', 'host-gw'];
 const WIREGUARD = ['--backend', 'wireguard'];
 const UDP = ['--backend', 'udp'];
 const IPIP = ['--backend', 'ipip'];
 
-const BACKENDS: readonly Backend[] = [
-  { name: 'vx', flags: VXLAN, moves: [PLAIN_ROUTES, VXLAN], second: ['--port', '4789'], mtu: 1430 },
-  { name: 'near', flags: DIRECT, moves: [PLAIN_ROUTES, DIRECT], mtu: 1430, internal: PLAIN },
-  { name: 'gw', flags: PLAIN_ROUTES, moves: [VXLAN, PLAIN_ROUTES], mtu: 1500, internal: PLAIN },
+const BACKENDS: readonly BackendRow[] = [
+  {
+    ...{ name: 'vx', flags: VXLAN, moves: [PLAIN_ROUTES, VXLAN], second: ['--port', '4789'], mtu: 1430 },
+    ports: [8472, 4789],
+  },
+  {
+    ...{ name: 'near', flags: DIRECT, moves: [PLAIN_ROUTES, DIRECT], mtu: 1430, internal: PLAIN },
+    ports: [8472, 8472],
+  },
+  {
+    ...{ name: 'gw', flags: PLAIN_ROUTES, moves: [VXLAN, PLAIN_ROUTES], mtu: 1500, internal: PLAIN },
+    ports: [null, null],
+  },
   {
     name: 'wg',
     flags: ['--encrypted'],
@@ -76,7 +88,7 @@ const HOSTS = ['h1', 'h2'];
 const INTERVAL_S = 0.05;
 
 /** A backend in the cluster: `a` is on h1 and `b` on h2, `other` on h2 in the second network. */
-interface Site extends Backend {
+interface Site extends BackendRow {
   index: number;
   families: readonly Family[];
   a: EndpointJson;
@@ -84,22 +96,43 @@ interface Site extends Backend {
   other: EndpointJson;
 }
 
-/** @param ipv4 whether the networks and the underlay have IPv4, too */
-export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster } {
+export interface BackendSuiteOptions {
+  /** Whether the networks and the underlay have IPv4, too. */
+  ipv4: boolean;
+  /** Absent: the table above. */
+  backends?: readonly BackendRow[];
+  /** Makes what the backends need beside the hosts. The flags are the controller's and the agents'; `stop` ends it before the lab. */
+  prepare?: (lab: Cluster, hosts: readonly string[]) => Promise<Prepared>;
+}
+
+interface Prepared {
+  flags?: string[];
+  stop?: () => Promise<void>;
+}
+
+export function backendSuite({
+  ipv4,
+  backends = BACKENDS,
+  prepare = () => Promise.resolve({}),
+}: BackendSuiteOptions): { lab: () => Cluster } {
   const everyFamily: readonly Family[] = ipv4 ? [4, 6] : [6];
-  const familiesOf = ({ families = [4, 6] }: Pick<Backend, 'families'>): Family[] =>
+  const familiesOf = ({ families = [4, 6] }: Pick<BackendRow, 'families'>): Family[] =>
     everyFamily.filter((family) => families.includes(family));
   let lab: Cluster;
+  let prepared: Prepared;
   let sites: Site[];
 
-  const prefixes = (backend: Backend, index: number): string[] =>
+  const prefixes = (backend: BackendRow, index: number): string[] =>
     familiesOf(backend).flatMap((family) =>
       family === 4 ? ['--subnet', `10.${index}.0.0/16`] : ['--subnet6', `fd42:${index}::/48`],
     );
   /** Makes a network of the backend. */
-  const create = (backend: Backend, name: string, index: number, ...flags: readonly string[]): string[] => [
-    ...['network', 'create', name, ...prefixes(backend, index), ...backend.flags, ...flags],
-  ];
+  const create = (
+    backend: BackendRow,
+    name: string,
+    index: number,
+    ...flags: readonly string[]
+  ): string[] => [...['network', 'create', name, ...prefixes(backend, index), ...backend.flags, ...flags]];
   const addressIn = (end: EndpointJson, family: Family): string =>
     bare((family === 4 ? end.ip : end.ip6) ?? '');
   const hostIn = (host: 'h1' | 'h2', family: Family): string => {
@@ -119,10 +152,11 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
 
   async function setUp(): Promise<void> {
     lab = await Cluster.create(HOSTS.length, { ipv4 });
-    await lab.startController();
-    await lab.startAgents(HOSTS);
+    prepared = await prepare(lab, HOSTS);
+    await lab.startController(prepared.flags);
+    await lab.startAgents(HOSTS, prepared.flags);
     const kinds = await linkKinds((argv) => exec(lab.place('outside').inside(argv)));
-    const served = BACKENDS.filter(
+    const served = backends.filter(
       (backend) =>
         (backend.needs === undefined || kinds.includes(backend.needs)) && familiesOf(backend).length > 0,
     );
@@ -143,7 +177,10 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
     await Promise.all(sites.map((site) => reachable(site)));
   }
 
-  shareAmongTests(test, setUp, async () => lab?.lab.down());
+  shareAmongTests(test, setUp, async () => {
+    await prepared?.stop?.();
+    await lab?.lab.down();
+  });
 
   /** Waits until the containers of both hosts reach each other. */
   async function reachable({ name, families, a, b }: Site): Promise<void> {
@@ -218,8 +255,12 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
           t.false(await lab.reaches(`${name}-a`, to), `${name} IPv${family}: networks are apart`);
         }
       });
-      t.like(Object.fromEntries(ports), { vx: 8472, 'vx-two': 4789, near: 8472, 'near-two': 8472, gw: null });
       for (const site of sites) {
+        if (site.ports !== undefined)
+          t.deepEqual(
+            [site.name, `${site.name}-two`].map((name) => ports.get(name)),
+            [...site.ports],
+          );
         const port = ports.get(site.name);
         if (!['wg', 'ud'].includes(site.name)) continue;
         t.not(ports.get(`${site.name}-two`), port);
@@ -362,7 +403,7 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
       const agent = lab.process('agent-h2');
       agent.signal('SIGKILL');
       await agent.ended;
-      await lab.startAgents(['h2']);
+      await lab.startAgents(['h2'], prepared.flags);
       await each(reachable);
     });
     for (const [name, count] of lost) t.is(count, 0, name);
@@ -383,7 +424,9 @@ export function backendSuite({ ipv4 }: { ipv4: boolean }): { lab: () => Cluster 
         .join('\n');
     };
     const before = await state();
-    t.regex(before, /fd42:120:/);
+    for (const { index, families } of sites)
+      for (const family of families)
+        t.true(before.includes(family === 4 ? `10.${index}.` : `fd42:${index}:`));
     const repaired = (): Promise<unknown> =>
       lab.until('all of it is back', async () => (await state()) === before);
     await lab.sh(

@@ -7,6 +7,7 @@ import { XMLParser } from 'fast-xml-parser';
 import type { Cluster } from './cluster.js';
 import { INFRA, INFRA_IP } from './cluster.js';
 import type { Ec2Machine } from './ec2-metadata.js';
+import { following } from './following.js';
 import { CHECKOUT } from './lab.js';
 
 export const MOTO = `${CHECKOUT}/node_modules/.cache/weft-moto/bin/moto_server`;
@@ -149,15 +150,7 @@ export class Aws {
 
   /** The router follows the tables, until the returned function has been called and has settled. */
   follow(): () => Promise<void> {
-    let over = false;
-    const loop = async (): Promise<void> => {
-      while (!over) await this.forward();
-    };
-    const running = loop();
-    return async () => {
-      over = true;
-      await running;
-    };
+    return following(() => this.forward());
   }
 
   mainTable = async (): Promise<string> => {
