@@ -53,11 +53,19 @@ function action(text: string): Exclude<Part, string> {
 }
 
 function wordOf(text: string): Word {
-  if (text.startsWith('"')) return { text: JSON.parse(text) as string };
+  if (text.startsWith('"')) return { text: textIn(text) };
   if (text === '.') return { field: [] };
   if (/^(?:\.[A-Za-z0-9_-]+)+$/.test(text)) return { field: text.slice(1).split('.') };
   if (/^\d+$/.test(text)) return { text };
   throw wrong(`${text} is neither a field nor a text`);
+}
+
+function textIn(quoted: string): string {
+  try {
+    return JSON.parse(quoted) as string;
+  } catch {
+    throw wrong(`${quoted} is not a text`);
+  }
 }
 
 const headOf = ({ words }: Exclude<Part, string>): string => {
@@ -73,7 +81,7 @@ function fieldOf(value: unknown, path: readonly string[]): unknown {
     const key = Object.keys(at).find((one) => one.toLowerCase() === name.toLowerCase());
     if (key === undefined && !Array.isArray(at) && Object.keys(at).length > 0)
       throw wrong(`there is no field ${name}; there are ${Object.keys(at).join(', ')}`);
-    at = (at as Record<string, unknown>)[key ?? name];
+    at = key === undefined ? undefined : (at as Record<string, unknown>)[key];
   }
   return at;
 }

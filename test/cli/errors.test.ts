@@ -25,6 +25,9 @@ const TWO_LINES = /^weft: [^\n]+\n( {6}[^\n]+\n)?$/;
 
 const WRONG: [line: string, named: RegExp][] = [
   ['nonsense', /nonsense/],
+  // Names that every object has.
+  ['constructor', /constructor/],
+  ['hasOwnProperty x', /hasOwnProperty/],
   ['netwrk ls', /network/],
   ['network crate x', /create/],
   ['network ls --bogus', /--bogus/],

@@ -134,7 +134,14 @@ test('templates: fields of any case, functions, and what they do not have is ref
   t.is(show('{{.Name}} {{.Nested.ID}}|{{.none}}'), 'web 7|');
   t.is(show('{{join .aliases ", "}} {{len .aliases}} {{upper .name}}'), 'a, b 2 WEB');
   t.is(show('{{json .labels}}{{index .labels "tier"}}'), '{"tier":"db"}db');
-  for (const bad of ['{{.name', '{{range .aliases}}', '{{.a b}}', '{{}}', '{{if .x}}'])
+  for (const bad of [
+    '{{.name',
+    '{{range .aliases}}',
+    '{{.a b}}',
+    '{{}}',
+    '{{if .x}}',
+    '{{join .aliases "\\q"}}',
+  ])
     t.throws(() => parseTemplate(bad), { message: /^format: / }, bad);
 });
 
@@ -161,7 +168,16 @@ test('filters: a part of a name, the beginning of an id, labels, and members of 
       'off=false',
     ),
   );
-  for (const not of ['name=db', 'id=bcd', 'label=tier=web', 'label=y', 'networks=red', 'ip=10.1.0.3', 'n=4'])
+  for (const not of [
+    'name=db',
+    'id=bcd',
+    'label=tier=web',
+    'label=y',
+    'label=toString',
+    'networks=red',
+    'ip=10.1.0.3',
+    'n=4',
+  ])
     t.false(fits(not), not);
 });
 
