@@ -1,0 +1,43 @@
+// What a node enforces policies by: classes of addresses, what they may send each other, and ports of containers.
+//
+// Each is a fact by itself, which comes and goes at its own cost.
+import type { ClassNumber } from './classes.js';
+
+export type PolicyItem = PolicyAddress | PolicyVerdict | PolicyPort;
+
+export interface PolicyAddress {
+  policy: 'address';
+  ip: string;
+  /** As a source. */
+  peer?: ClassNumber;
+  /** As a target that is closed, of this node. */
+  target?: ClassNumber;
+}
+
+/** What is allowed from one class to another. */
+export interface PolicyVerdict {
+  policy: 'verdict';
+  peer: ClassNumber;
+  target: ClassNumber;
+  /** Absent: everything. */
+  ports?: { protocol: 'tcp' | 'udp'; first: number; last: number };
+}
+
+/** A container's port on a bridge: what concerns closed containers passes the node's own stack, and not the bridge alone. */
+export interface PolicyPort {
+  policy: 'port';
+  link: string;
+  /** The MAC address of the bridge. */
+  gateway: string;
+  /** Its container is closed. */
+  closed: boolean;
+}
+
+/** What of policies is the same for all containers. */
+export interface PolicyRules {
+  /** Classes of sources by address alone. */
+  ranges: readonly { family: 4 | 6; first: string; last: string; peer: ClassNumber }[];
+}
+
+/** An item that comes, changes or, undefined, goes. */
+export type PolicyChange = readonly [key: string, item: PolicyItem | undefined];
