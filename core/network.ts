@@ -39,6 +39,8 @@ interface Common {
   portSecurity?: false;
   /** Whether what is not published is reached from outside. Absent: as its containers' addresses are seen outside, or not. */
   directAccess?: boolean;
+  /** Its containers admit only what a policy allows. */
+  isolated?: true;
   /** Networks that it may reach, and that may reach it; it is enough if one of two names the other. */
   routes?: string[];
 }
@@ -102,6 +104,7 @@ export interface NetworkSpec extends BackendSpec {
   force?: boolean;
   portSecurity?: boolean;
   directAccess?: boolean;
+  isolated?: boolean;
   /** Created by a plugin: it is deleted with its last node. */
   madeBy?: Manager;
   /** Absent: overlay. The fields below belong to the other two. */
@@ -324,9 +327,14 @@ export const prefixesOf = (network: Pick<Network, 'subnet' | 'subnet6'>): IpNetw
 export const securityOf = ({
   portSecurity,
   directAccess,
-}: Pick<NetworkSpec, 'portSecurity' | 'directAccess'>): Pick<Common, 'portSecurity' | 'directAccess'> => ({
+  isolated,
+}: Pick<NetworkSpec, 'portSecurity' | 'directAccess' | 'isolated'>): Pick<
+  Common,
+  'portSecurity' | 'directAccess' | 'isolated'
+> => ({
   ...(portSecurity === false && { portSecurity }),
   ...(directAccess !== undefined && { directAccess }),
+  ...(isolated === true && { isolated }),
 });
 
 /** Whether the LAN and other bridges reach what a network's containers do not publish. */

@@ -38,6 +38,7 @@ const BRIDGED = goObject({
     GatewayNode: text.optional(),
     Force: flag.default(false),
     PortSecurity: flag.default(true),
+    Isolated: flag.default(false),
     DirectAccess: flag.optional(),
     Routes: z.array(text).default([]),
   }).optional(),
@@ -78,16 +79,18 @@ export function decodeBridged(
 
 /** What a config says of who may send what to whom. */
 export const securityIn = (
-  weft: { PortSecurity: boolean; DirectAccess?: boolean | undefined } | undefined,
+  weft: { PortSecurity: boolean; DirectAccess?: boolean | undefined; Isolated: boolean } | undefined,
 ): ReturnType<typeof securityOf> =>
   securityOf({
     ...(weft?.PortSecurity === false && { portSecurity: false }),
     ...(weft?.DirectAccess !== undefined && { directAccess: weft.DirectAccess }),
+    ...(weft?.Isolated === true && { isolated: true }),
   });
 
-export const securityFields = ({ portSecurity, directAccess }: Network): object => ({
+export const securityFields = ({ portSecurity, directAccess, isolated }: Network): object => ({
   ...(portSecurity === false && { PortSecurity: false }),
   ...(directAccess !== undefined && { DirectAccess: directAccess }),
+  ...(isolated === true && { Isolated: true }),
 });
 
 /** Wraps an error of core as an error of the config. */

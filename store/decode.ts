@@ -7,10 +7,12 @@ import {
   decodeEndpoint,
   decodeNode,
   decodeOwnName,
+  decodePolicy,
   decodeRemoval,
 } from './record-codec.js';
 import { UnreadableError } from '../core/parse.js';
 import type { Network } from '../core/network.js';
+import type { Policy } from '../core/policy/index.js';
 import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import type { StoredLease } from './store.js';
@@ -24,6 +26,7 @@ export type StoreRecord =
   | { kind: 'ownName'; network: string; name: string; value: OwnName }
   | { kind: 'node'; name: string; value: NodeRecord }
   | { kind: 'alive'; name: string; value: string }
+  | { kind: 'policy'; name: string; value: Policy }
   | { kind: 'removal'; key: string; value: Removal };
 
 /** Returns undefined for keys that are not part of the view. */
@@ -62,6 +65,8 @@ function decode(key: ParsedKey, value: string, etcdLease: string): StoreRecord |
       return { kind: 'node', name: key.name, value: decodeNode(key.name, value) };
     case 'alive':
       return { kind: 'alive', name: key.name, value: decodeAlive(value) };
+    case 'policy':
+      return { kind: 'policy', name: key.name, value: decodePolicy(key.name, value) };
     case 'removal':
       return { kind: 'removal', key: `${key.of} ${key.name}`, value: decodeRemoval(key.of, key.name, value) };
     case 'bad':

@@ -18,6 +18,7 @@ import { networkWriterOf } from './node-requests.js';
 import { addName, removeName } from './own-names.js';
 import { updateNetwork } from './network-update.js';
 import { removeNode } from './nodes.js';
+import { createPolicy, removePolicy } from './policies.js';
 import { proposeSubnet } from './proposals.js';
 import { forget, removeAgain } from './removals.js';
 import { Presence } from './presence.js';
@@ -151,6 +152,9 @@ export function openStore({
 
     addName: async (name) => await addName(context, name),
     removeName: async (name) => await removeName(context, name),
+
+    createPolicy: async (policy) => await createPolicy(context, policy),
+    removePolicy: async (name) => await removePolicy(context, name),
 
     announce: (node, options) => {
       const presence = new Presence(context, node, options);

@@ -17,6 +17,7 @@ export type ParsedKey =
   | { kind: 'ownName'; network: string; name: string }
   | { kind: 'node'; name: string }
   | { kind: 'alive'; name: string }
+  | { kind: 'policy'; name: string }
   | { kind: 'removal'; of: 'network' | 'node'; name: string }
   | { kind: 'allocated' }
   | { kind: 'leader'; election: string }
@@ -75,6 +76,12 @@ export class Keys {
   alive(node: string): string {
     return `${this.node(node)}/alive`;
   }
+  policy(name: string): string {
+    return `${this.policies()}${name}`;
+  }
+  policies(): string {
+    return `${this.prefix}/policies/`;
+  }
   removal(kind: 'network' | 'node', name: string): string {
     return `${this.removals(kind)}${name}`;
   }
@@ -122,6 +129,8 @@ export class Keys {
           return parseNetworkKey(path);
         case 'nodes':
           return parseNodeKey(path);
+        case 'policies':
+          return path.length === 1 ? { kind: 'policy', name: parseName(path[0] ?? '') } : { kind: 'other' };
         case 'removed':
           return parseRemovalKey(path);
         case 'allocated':

@@ -2,6 +2,7 @@
 //
 // Changed in place, so that one event costs what its one record costs, however large the cluster is.
 import type { Network } from '../core/network.js';
+import type { Policy } from '../core/policy/index.js';
 import type { BadRecord, Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { StoreRecord } from './decode.js';
 import type { Change, StoredLease, View } from './store.js';
@@ -14,6 +15,7 @@ export class LiveView implements View {
   readonly names = new Map<string, Map<string, OwnName>>();
   readonly nodes = new Map<string, NodeRecord>();
   readonly alive = new Map<string, string>();
+  readonly policies = new Map<string, Policy>();
   readonly removals = new Map<string, Removal>();
   readonly bad = new Map<string, BadRecord>();
 
@@ -41,6 +43,8 @@ export class LiveView implements View {
         return { kind: 'node', name: record.name, ...set(this.nodes, record.name, record.value) };
       case 'alive':
         return { kind: 'alive', name: record.name, ...set(this.alive, record.name, record.value) };
+      case 'policy':
+        return { kind: 'policy', name: record.name, ...set(this.policies, record.name, record.value) };
       case 'removal':
         return { kind: 'removal', key: record.key, ...set(this.removals, record.key, record.value) };
     }
@@ -69,6 +73,9 @@ export class LiveView implements View {
       case 'alive':
         this.alive.delete(record.name);
         return { kind: 'alive', name: record.name, before: record.value };
+      case 'policy':
+        this.policies.delete(record.name);
+        return { kind: 'policy', name: record.name, before: record.value };
       case 'removal':
         this.removals.delete(record.key);
         return { kind: 'removal', key: record.key, before: record.value };

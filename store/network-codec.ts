@@ -82,6 +82,7 @@ const CONFIG = goObject({
     Docker: flag.default(false),
     MadeBy: z.enum(MANAGERS).optional().catch(undefined),
     PortSecurity: flag.default(true),
+    Isolated: flag.default(false),
     DirectAccess: flag.optional(),
     Routes: z.array(text).default([]),
     Beside: z.unknown().optional(),
@@ -292,6 +293,7 @@ export interface ConfigChange {
   masquerade?: boolean;
   portSecurity?: boolean;
   directAccess?: boolean;
+  isolated?: boolean;
   routes?: string[];
   /** A step of a move: another backend beside; the two change places; the one beside goes. */
   move?: { beside: OverlayNetwork } | 'swap' | 'end';
@@ -309,6 +311,8 @@ export function editConfig(name: string, value: string, change: ConfigChange): s
   if (change.masquerade !== undefined) weft[nameIn(weft, 'Masquerade')] = change.masquerade;
   if (change.portSecurity !== undefined) weft[nameIn(weft, 'PortSecurity')] = change.portSecurity;
   if (change.directAccess !== undefined) weft[nameIn(weft, 'DirectAccess')] = change.directAccess;
+  if (change.isolated === true) weft[nameIn(weft, 'Isolated')] = true;
+  else if (change.isolated === false) delete weft[nameIn(weft, 'Isolated')];
   if (change.routes !== undefined) {
     if (change.routes.length > 0) weft[nameIn(weft, 'Routes')] = change.routes;
     else delete weft[nameIn(weft, 'Routes')];

@@ -71,12 +71,13 @@ function changed(
 
 function changedSecurity(
   network: Network,
-  { portSecurity, directAccess }: NetworkChange,
-): Pick<ConfigChange, 'portSecurity' | 'directAccess'> {
+  { portSecurity, directAccess, isolated }: NetworkChange,
+): Pick<ConfigChange, 'portSecurity' | 'directAccess' | 'isolated'> {
   const isSecured = network.portSecurity !== false;
   return {
     ...(portSecurity === undefined || portSecurity === isSecured ? {} : { portSecurity }),
     ...(directAccess === undefined || directAccess === network.directAccess ? {} : { directAccess }),
+    ...(isolated === undefined || isolated === (network.isolated ?? false) ? {} : { isolated }),
   };
 }
 

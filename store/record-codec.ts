@@ -4,8 +4,10 @@
 import * as z from 'zod';
 
 import { IpAddress } from '../core/address.js';
+import { messageOf } from '../core/errors.js';
 import { isLabelKey, isLabelValue, MAX_LABELS } from '../core/labels.js';
 import { MANAGERS, type ForeignKey, type Manager } from '../core/manager.js';
+import { parsePolicy, textsOf, type Policy } from '../core/policy/index.js';
 import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
 import type { ParsedKey } from './keys.js';
 import {
@@ -135,6 +137,13 @@ const OWN_NAME = z.object({
   createdAt: text.default(''),
 });
 
+const POLICY = z.object({
+  from: z.array(text, { error: 'expected a list of selectors' }),
+  to: z.array(text, { error: 'expected a list of selectors' }),
+  ports: z.array(text).default([]),
+  createdAt: text.default(''),
+});
+
 const REMOVAL = z.object({
   at: text.default(''),
   forced: flag.default(false),
@@ -197,6 +206,21 @@ export function decodeNode(name: string, value: string): NodeRecord {
 
 export function encodeNode({ name: _name, ...fields }: NodeRecord): string {
   return JSON.stringify(fields);
+}
+
+/** @throws UnreadableError */
+export function decodePolicy(name: string, value: string): Policy {
+  const { createdAt, ...texts } = check(POLICY, parseJsonObject(value));
+  try {
+    return parsePolicy({ name, ...texts }, createdAt);
+  } catch (error) {
+    throw new UnreadableError(messageOf(error), { cause: error });
+  }
+}
+
+export function encodePolicy(policy: Policy): string {
+  const { from, to, ports } = textsOf(policy);
+  return JSON.stringify({ from, to, ports, createdAt: policy.createdAt });
 }
 
 /** @throws UnreadableError */

@@ -5,6 +5,7 @@
 import type { IpAddress, IpNetwork } from '../core/address.js';
 import type { LeaseData } from '../core/backends/types.js';
 import type { NetworkSpec, OverlayNetwork } from '../core/network.js';
+import type { Policy } from '../core/policy/index.js';
 import type {
   BadRecord,
   Claim,
@@ -31,6 +32,8 @@ export interface View {
   readonly nodes: ReadonlyMap<string, NodeRecord>;
   /** Nodes whose life lease exists, with the instance that holds it. */
   readonly alive: ReadonlyMap<string, string>;
+  /** By name. */
+  readonly policies: ReadonlyMap<string, Policy>;
   /** By `network NAME` and `node NAME`. */
   readonly removals: ReadonlyMap<string, Removal>;
   /** By key: unreadable records. One that was readable before keeps its last readable state in the maps above. */
@@ -51,6 +54,7 @@ export type Change =
   | { kind: 'claim'; network: string; ip: string; before?: Claim; after?: Claim; lost?: true }
   | { kind: 'node'; name: string; before?: NodeRecord; after?: NodeRecord }
   | { kind: 'alive'; name: string; before?: string; after?: string }
+  | { kind: 'policy'; name: string; before?: Policy; after?: Policy }
   | { kind: 'removal'; key: string; before?: Removal; after?: Removal }
   | { kind: 'bad'; key: string; before?: BadRecord; after?: BadRecord };
 
@@ -72,6 +76,7 @@ export interface NetworkChange {
   masquerade?: boolean;
   portSecurity?: boolean;
   directAccess?: boolean;
+  isolated?: boolean;
   /** Networks to add to or remove from those that it is routed with. */
   addRoutes?: readonly string[];
   removeRoutes?: readonly string[];
@@ -208,6 +213,14 @@ export interface Store {
    * @throws WeftError NOT_FOUND, UNAVAILABLE
    */
   removeName(name: { network: string; name: string; ips: readonly IpAddress[] }): Promise<void>;
+
+  /**
+   * Writes a policy that does not exist; one that allows the same is answered as it is.
+   * @throws WeftError ALREADY_EXISTS for one of the name that allows something else; UNAVAILABLE
+   */
+  createPolicy(policy: Policy): Promise<Policy>;
+  /** @throws WeftError NOT_FOUND, UNAVAILABLE */
+  removePolicy(name: string): Promise<void>;
 
   /**
    * Writes the node's record and keeps its life lease until stopped, through every outage.

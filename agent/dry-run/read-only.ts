@@ -119,6 +119,8 @@ export function readOnlyStore(
 
     addName: refuse('add names'),
     removeName: refuse('remove names'),
+    createPolicy: refuse('create policies'),
+    removePolicy: refuse('remove policies'),
 
     announce: () => ({ refresh: () => undefined, stop: () => Promise.resolve() }),
     checkName: () => undefined,

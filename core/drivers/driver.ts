@@ -73,6 +73,7 @@ export type DriverOption = Exclude<
   | 'masquerade'
   | 'portSecurity'
   | 'directAccess'
+  | 'isolated'
   | 'force'
   | 'madeBy'
 >;

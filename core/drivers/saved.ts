@@ -28,6 +28,7 @@ export const savedCommon = {
   force: z.boolean().optional(),
   portSecurity: z.literal(false).optional(),
   directAccess: z.boolean().optional(),
+  isolated: z.literal(true).optional(),
   /** Release 0.1 writes it for what Docker made. */
   docker: z.boolean().optional(),
   madeBy: z.enum(MANAGERS).optional(),

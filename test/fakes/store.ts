@@ -14,6 +14,7 @@ import { backendIn } from '../../core/backends/index.js';
 import { backendTypeOf, driverOf, isBridged, networkOf } from '../../core/drivers/index.js';
 import type { NetworkSpec, OverlayNetwork } from '../../core/network.js';
 import { checkOverlap } from '../../core/overlap.js';
+import { allowSame, type Policy } from '../../core/policy/index.js';
 import {
   claimsConflict,
   type ClaimHolder,
@@ -263,9 +264,10 @@ export class FakeStore implements Store {
       (other) => change.removeRoutes?.includes(other) !== true,
     );
     const moved = isBridged(network) ? network : this.#moved(network, change.move);
-    const { routes: _routes, ...backend } = moved;
+    const { routes: _routes, isolated, ...backend } = moved;
     const changed: Network = {
       ...backend,
+      ...((change.isolated ?? isolated) === true && { isolated: true }),
       masquerade: change.masquerade ?? network.masquerade,
       ...(routes.length === 0 ? {} : { routes }),
     };
@@ -448,6 +450,23 @@ export class FakeStore implements Store {
         ? view.remove({ kind: 'ownName', network, name, value: there })
         : view.put({ kind: 'ownName', network, name, value: { ...there, ips: left } }),
     ]);
+  }
+
+  async createPolicy(policy: Policy): Promise<Policy> {
+    this.#requireConnection();
+    const there = this.#view.policies.get(policy.name);
+    if (there !== undefined && !allowSame(there, policy))
+      throw alreadyExists(`policy ${policy.name}: there is one of that name that allows something else`);
+    const value = there ?? policy;
+    this.#change((view) => [view.put({ kind: 'policy', name: policy.name, value })]);
+    return value;
+  }
+
+  async removePolicy(name: string): Promise<void> {
+    this.#requireConnection();
+    const value = this.#view.policies.get(name);
+    if (value === undefined) throw notFound(`policy ${name}: there is no such policy`);
+    this.#change((view) => [view.remove({ kind: 'policy', name, value })]);
   }
 
   announce(node: () => NodeRecord, { onConflict }: AnnounceOptions): Announcement {
