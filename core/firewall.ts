@@ -2,6 +2,7 @@
 //
 // agent/kernel expresses it as rules, once for nftables and once for iptables.
 import type { Family, IpNetwork } from './address.js';
+import type { PolicyItem, PolicyRules } from './policy/index.js';
 
 /** DNS queries of one container, a second and at once: a page has dozens of names, a flood 18,000 a second. */
 export const QUERY_LIMIT = { rate: 1000, burst: 2000 };
@@ -95,7 +96,7 @@ export interface Vni {
 }
 
 /** What changes all day, each at its own cost. */
-export type FirewallItem = FirewallPort | ContainerPort | FirewallMember;
+export type FirewallItem = FirewallPort | ContainerPort | FirewallMember | PolicyItem;
 
 /** What of the desired rules is added and removed. */
 export interface FirewallChange {
@@ -126,6 +127,10 @@ export interface Firewall {
   members?: ReadonlyMap<string, FirewallMember>;
   /** Another one with every change of ports, containers and members; absent: they are compared. */
   itemsRevision?: number;
+  /** Absent: nothing is closed, and no item is there. */
+  policy?: PolicyRules;
+  /** By keys of their own. */
+  policyItems?: ReadonlyMap<string, PolicyItem>;
   /** The records are not complete yet: what is open or bound stays so, though no record has been read for it. */
   keepItems?: boolean;
   /** Addresses of this node in its networks, which no container may have. */

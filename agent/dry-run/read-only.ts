@@ -20,6 +20,7 @@ export function readOnlyKernel(kernel: Kernel): Kernel {
       changeItems: () => Promise.resolve(nothing),
       drops: () => [],
       losses: () => [],
+      denials: () => [],
       remove: () => Promise.resolve(),
       close: () => undefined,
     },

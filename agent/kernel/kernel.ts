@@ -170,6 +170,8 @@ export interface FirewallDriver {
   drops(): FirewallDrops;
   /** Packets dropped of the container behind a link of the node, by reason. @throws WeftError */
   losses(link: string): FirewallDrops;
+  /** Packets to closed containers that no policy allowed, by the container's address. @throws WeftError */
+  denials(): readonly { ip: string; packets: number }[];
   /** Deletes every rule, chain and table of weft's. */
   remove(): Promise<void>;
   close(): void;

@@ -169,6 +169,10 @@ export class FakeFirewall implements FirewallDriver {
     return [];
   }
 
+  denials(): [] {
+    return [];
+  }
+
   async remove(): Promise<void> {
     await Promise.resolve();
     this.rules = undefined;

@@ -14,6 +14,7 @@ export const noFirewall: FirewallDriver = {
   changeItems: () => Promise.resolve({ repaired: [], problems: [] }),
   drops: () => [],
   losses: () => [],
+  denials: () => [],
   remove: () => Promise.resolve(),
   close: () => undefined,
 };

@@ -5,6 +5,7 @@
 import { IpAddress } from '../../../core/address.js';
 import type { Firewall } from '../../../core/firewall.js';
 import { bytes, elementsOf } from './elements.js';
+import { POLICY_BRIDGE_CHAINS, policyBridgeSets } from './policy-rules.js';
 import {
   askers,
   BRIDGE_REASONS,
@@ -110,6 +111,8 @@ const CHAINS: Ruleset['chains'] = new Map([
   ['ports', { type: 'filter', hook: 'prerouting', prio: -310, rules: RULES }],
 ]);
 
+const CHAINS_OF_POLICY: Ruleset['chains'] = new Map([...CHAINS, ...POLICY_BRIDGE_CHAINS]);
+
 const port = (...more: string[]): Pick<SetSpec, 'type'> => ({ type: ['ifname', ...more] });
 
 /** Undefined where no container can be there: then no table is wanted either. */
@@ -118,6 +121,8 @@ export function compileBridgeRuleset({
   bridged = [],
   containers,
   own = [],
+  policy,
+  policyItems = new Map(),
 }: Firewall): Ruleset | undefined {
   if (containers === undefined || (networks.length === 0 && bridged.length === 0 && containers.size === 0))
     return undefined;
@@ -161,11 +166,13 @@ export function compileBridgeRuleset({
     sets.get(`own${ip.family}`)?.elements.add(text);
     if (ip.family === 6) sets.get('own_targets')?.elements.add(bytes(ip));
   }
-  for (const one of containers.values())
-    for (const { set, element } of elementsOf(one)) sets.get(set)?.elements.add(element);
+  for (const [name, set] of policy === undefined ? [] : policyBridgeSets()) sets.set(name, set);
+  for (const one of [...containers.values(), ...policyItems.values()])
+    for (const { table, set, element } of elementsOf(one))
+      if (table === 'bridge weft') sets.get(set)?.elements.add(element);
   return {
     sets,
-    chains: CHAINS,
-    counters: BRIDGE_REASONS.map(counterName),
+    chains: policy === undefined ? CHAINS : CHAINS_OF_POLICY,
+    counters: [...BRIDGE_REASONS, ...(policy === undefined ? [] : (['policy'] as const))].map(counterName),
   };
 }

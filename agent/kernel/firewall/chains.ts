@@ -3,6 +3,7 @@
 // The rules refer to sets (ruleset.ts), so that another network adds only elements.
 import { RESOLVER_IP } from '../../../core/link-names.js';
 import { VNI_BYTES } from './elements.js';
+import { POLICY_CHAIN } from './policy-rules.js';
 import {
   dropRule,
   QUERIES,
@@ -304,6 +305,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       ],
     },
   ],
+  ['admission', POLICY_CHAIN],
 ]);
 
 /** What a node has of it. */

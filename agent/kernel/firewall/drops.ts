@@ -32,6 +32,15 @@ export function countedLosses(nft: Nftables, link: string): FirewallDrops {
   });
 }
 
+/** Of closed containers, by address: what no policy allows. */
+export function countedDenials(nft: Nftables): { ip: string; packets: number }[] {
+  return ['denied4', 'denied6']
+    .flatMap((name) => nft.list(`list set inet weft ${name}`))
+    .flatMap(({ set }) => set?.elem ?? [])
+    .flatMap(elementCount)
+    .map(({ value, packets }) => ({ ip: value, packets }));
+}
+
 function elementCount(element: unknown): { value: string; packets: number }[] {
   const { elem } = element as { elem?: { val?: unknown; counter?: { packets?: number } } };
   return typeof elem?.val === 'string' ? [{ value: elem.val, packets: elem.counter?.packets ?? 0 }] : [];

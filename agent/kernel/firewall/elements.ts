@@ -8,6 +8,7 @@ import type {
   FirewallPort,
   Vni,
 } from '../../../core/firewall.js';
+import { POLICY_ITEM_SETS, policyElements } from './policy-rules.js';
 import type { ElementChange, Ruleset, TableName } from './rules.js';
 
 export interface Element {
@@ -18,6 +19,7 @@ export interface Element {
 
 /** Sets whose elements come only from items. */
 export const ITEM_SETS: ReadonlySet<string> = new Set([
+  ...POLICY_ITEM_SETS,
   ...['containers', 'bound', 'macs', 'lan', 'any6', 'targets', 'allowed_targets', 'fou_peers'],
   ...[4, 6].flatMap((family) =>
     ['itself', 'gateway', 'port', 'addr', 'source', 'allowed', 'nodes', 'vteps', 'plain'].map(
@@ -28,6 +30,7 @@ export const ITEM_SETS: ReadonlySet<string> = new Set([
 
 /** Every element of an item, in all tables. */
 export function elementsOf(item: FirewallItem): Element[] {
+  if ('policy' in item) return policyElements(item);
   if ('hostPort' in item) return portElements(item).map((one) => ({ table: 'inet weft', ...one }));
   if ('link' in item) return containerElements(item).map((one) => ({ table: 'bridge weft', ...one }));
   return memberElements(item).map((one) => ({ table: 'inet weft', ...one }));

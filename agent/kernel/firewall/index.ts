@@ -75,6 +75,12 @@ const SAMPLE: Firewall = {
     ],
   ]),
   maxConnections: 1,
+  policy: { ranges: [{ family: 4, first: '192.0.2.0', last: '192.0.2.9', peer: 0x10001 }] },
+  policyItems: new Map([
+    ['address', { policy: 'address', ip: '2001:db8::2', peer: 0x10001, target: 0x10001 }],
+    ['verdict', { policy: 'verdict', peer: 0x10001, target: 0x10001 }],
+    ['port', { policy: 'port', link: 'wfsample', gateway: '02:00:00:00:00:01', closed: true }],
+  ]),
 };
 
 async function openNftables(log: FirewallLog | undefined): Promise<NodeFirewallDriver> {

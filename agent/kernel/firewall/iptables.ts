@@ -96,8 +96,8 @@ export class IptablesFirewall implements NodeFirewallDriver {
     added: readonly FirewallItem[],
     removed: readonly FirewallItem[],
   ): Promise<DriverReport> {
-    // There are no rules of a container's port.
-    const isNone = [...added, ...removed].every((item) => 'link' in item);
+    // There are no rules of a container's port, nor of policies.
+    const isNone = [...added, ...removed].every((item) => 'link' in item || 'policy' in item);
     if (isNone && this.#last !== undefined)
       return Promise.resolve({ repaired: [], applied: [], problems: this.#last });
     return this.ensure(desired);
@@ -111,12 +111,17 @@ export class IptablesFirewall implements NodeFirewallDriver {
     return [];
   }
 
+  denials(): [] {
+    return [];
+  }
+
   async #ensure(desired: Firewall): Promise<DriverReport> {
     const report: DriverReport = { repaired: [], applied: [], problems: [] };
     if (!this.#swept) await this.#sweep(report);
     const families = forwardedFamilies(desired);
     const key = JSON.stringify({
       ...desired,
+      policyVersion: undefined,
       ports: [...(desired.ports?.keys() ?? [])],
       members: [...(desired.members?.values() ?? [])],
     });

@@ -99,16 +99,17 @@ const dataOf = ({ map }: NftMap): string[] =>
 
 function mappingText(map: NftMap, element: unknown): string | undefined {
   if (!Array.isArray(element) || element.length !== 2) return undefined;
-  const key = concatenation(typesOf(map), element[0], false);
+  const key = concatenation(typesOf(map), element[0], isInterval(map));
   const data = concatenation(dataOf(map), element[1], false);
   return key === undefined || data === undefined ? undefined : `${key} : ${data}`;
 }
 
 /** An element in nft's syntax. Undefined for one with a timeout, a comment or a form that weft does not use. */
 function elementText(set: NftSet, element: unknown): string | undefined {
-  const interval = Array.isArray(set.flags) && set.flags.includes('interval');
-  return concatenation(typesOf(set), element, interval);
+  return concatenation(typesOf(set), element, isInterval(set));
 }
+
+const isInterval = ({ flags }: NftSet): boolean => Array.isArray(flags) && flags.includes('interval');
 
 function concatenation(types: readonly string[], element: unknown, interval: boolean): string | undefined {
   const parts =
@@ -120,10 +121,12 @@ function concatenation(types: readonly string[], element: unknown, interval: boo
 
 function partText(type: string, part: unknown, interval: boolean): string | undefined {
   if (type === 'integer') return integerText(part);
-  if (type === 'inet_service') return typeof part === 'number' ? `${part}` : undefined;
+  if (type === 'inet_service' || type === 'mark')
+    return typeof part === 'number' ? `${part}` : isRecord(part) ? rangeText(part) : undefined;
+  if (type === 'verdict') return isRecord(part) ? Object.keys(part).join(' ') : undefined;
   if (typeof part === 'string') {
     if (type === 'ifname') return `"${part}"`;
-    if (type === 'inet_proto') return part;
+    if (['inet_proto', 'classid', 'ether_addr'].includes(type)) return part;
     // The library omits the length of a whole address.
     const text = prefixText(part, type === 'ipv4_addr' ? 32 : 128);
     return interval ? text : text.slice(0, text.indexOf('/'));
@@ -131,9 +134,11 @@ function partText(type: string, part: unknown, interval: boolean): string | unde
   if (!isRecord(part)) return undefined;
   if (isRecord(part['prefix']))
     return prefixText(String(part['prefix']['addr']), Number(part['prefix']['len']));
-  if (Array.isArray(part['range'])) return part['range'].map(String).join('-');
-  return undefined;
+  return rangeText(part);
 }
+
+const rangeText = ({ range }: Record<string, unknown>): string | undefined =>
+  Array.isArray(range) ? range.map(String).join('-') : undefined;
 
 /** Raw bytes of a packet: a number where it fits one, else in hexadecimal digits. */
 function integerText(part: unknown): string | undefined {

@@ -12,7 +12,7 @@ import { closedProblems, type Finding } from './closed.js';
 import { mayClose, nftClosed, xtablesClosed } from './closed-tables.js';
 import { forwardedFamilies, readFilter } from './forward.js';
 import { compileBridgeRuleset } from './bridge-ruleset.js';
-import { countedDrops, countedLosses } from './drops.js';
+import { countedDenials, countedDrops, countedLosses } from './drops.js';
 import { changeElements, type TableChange } from './element-messages.js';
 import { elementChanges } from './elements.js';
 import { RulesetProbe } from './ruleset-probe.js';
@@ -132,6 +132,12 @@ export class NftablesFirewall implements NodeFirewallDriver {
 
   losses(link: string): ReturnType<typeof countedLosses> {
     return this.#bridge?.isThere === true ? countedLosses(this.#nft, link) : [];
+  }
+
+  denials(): ReturnType<typeof countedDenials> {
+    return this.#inet.ruleset?.sets.has('denied4') === true && this.#inet.isThere
+      ? countedDenials(this.#nft)
+      : [];
   }
 
   /** Returns false where a table may have changed: then all of it must be compared. */

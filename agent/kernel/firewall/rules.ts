@@ -26,9 +26,11 @@ export interface ChainSpec {
 
 /**
  * What not every node has: networks with tunnels, internal and encrypted ones, such that others do not reach, such that share a
- * tunnel, tunnels by UDP, and such that the kernel takes from UDP; and not every cluster, IP in IP.
+ * tunnel, tunnels by UDP, and such that the kernel takes from UDP; and not every cluster, IP in IP
+ * and policies.
  */
-export type Feature = 'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'udp' | 'inIp' | 'fou';
+export type Feature =
+  'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'udp' | 'inIp' | 'fou' | 'policy';
 
 export interface Rule {
   text: string;
@@ -55,7 +57,7 @@ export function rule(text: string, why: string, only?: Feature): Rule {
 
 /** Why packets are dropped, as in the counters. */
 export type BridgeReason = 'mac' | 'arp' | 'address' | 'neighbour' | 'router' | 'dhcp' | 'frame' | 'dns';
-export type HostReason = 'tunnel' | 'control' | 'direct' | 'dns' | 'connections';
+export type HostReason = 'tunnel' | 'control' | 'direct' | 'dns' | 'connections' | 'policy';
 export type DropReason = BridgeReason | HostReason;
 
 export const BRIDGE_REASONS: readonly BridgeReason[] = [
@@ -68,7 +70,14 @@ export const BRIDGE_REASONS: readonly BridgeReason[] = [
   'frame',
   'dns',
 ];
-export const HOST_REASONS: readonly HostReason[] = ['tunnel', 'control', 'direct', 'dns', 'connections'];
+export const HOST_REASONS: readonly HostReason[] = [
+  'tunnel',
+  'control',
+  'direct',
+  'dns',
+  'connections',
+  'policy',
+];
 
 export const counterName = (reason: DropReason): string => `drop_${reason}`;
 /** The set that counts what was dropped of each container's port. */

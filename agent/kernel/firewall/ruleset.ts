@@ -7,6 +7,7 @@ import { outermost } from '../../../core/prefixes.js';
 import { chainsWith, IP, type Features } from './chains.js';
 import { elementsOf, VNI_BYTES, vniElement } from './elements.js';
 import { fouSets } from './fou.js';
+import { policySets } from './policy-rules.js';
 import { askers, counterName, dynamicSet, HOST_REASONS, type Ruleset, type SetSpec } from './rules.js';
 import { sharedSets } from './shared-tunnels.js';
 
@@ -15,6 +16,7 @@ const quoted = (link: string): string => `"${link}"`;
 /** Undefined without networks: then no table is wanted either. */
 export function compileRuleset(desired: Firewall): Ruleset | undefined {
   const { networks, others = [], ports = new Map(), members = new Map() } = desired;
+  const { policy, policyItems = new Map() } = desired;
   if (networks.length === 0) return undefined;
   const internal = networks.filter((network) => network.internal);
   const masquerading = networks.filter((network) => network.masquerade);
@@ -74,8 +76,10 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
   }
   for (const [name, set] of [...sharedSets(networks), ...fouSets(desired)]) sets.set(name, set);
   addSecurity(sets, desired);
-  for (const item of [...ports.values(), ...members.values()]) {
-    for (const { set, element } of elementsOf(item)) sets.get(set)?.elements.add(element);
+  for (const [name, set] of policy === undefined ? [] : policySets(policy)) sets.set(name, set);
+  for (const item of [...ports.values(), ...members.values(), ...policyItems.values()]) {
+    for (const { table, set, element } of elementsOf(item))
+      if (table === 'inet weft') sets.get(set)?.elements.add(element);
   }
   const features: Features = {
     tunnels: networks.some(({ tunnels = [] }) => tunnels.length > 0),
@@ -86,6 +90,7 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     udp: desired.backendPorts !== undefined && desired.backendPorts.length > 0,
     inIp: desired.inIp === true,
     fou: desired.fou !== undefined,
+    policy: policy !== undefined,
   };
   return {
     sets,
