@@ -5,7 +5,7 @@ import { invalidArgument } from '../core/errors.js';
 import { ANY_HOST_IP, ANY_HOST_IP6, parsePublish } from '../core/publish.js';
 import type { AttachRequest } from '../proto/gen/weft/v1/agent.js';
 import { VLAN_IDS } from '../core/drivers/vlan-ids.js';
-import { ifname, integer, ipOf, mac, name, names, prefixes, publishes } from './checks.js';
+import { ifname, integer, ipOf, labels, mac, name, names, prefixes, publishes } from './checks.js';
 
 export interface AttachOptions {
   name?: string;
@@ -20,6 +20,7 @@ export interface AttachOptions {
   publish?: string[];
   everywhere?: boolean;
   allowedAddress?: string[];
+  label?: Record<string, string>;
 }
 
 export function addAttachOptions(command: Command): Command {
@@ -47,7 +48,8 @@ export function addAttachOptions(command: Command): Command {
       '--allowed-address <cidr>',
       'further addresses that it may send from, such as a router’s networks; may be repeated',
       prefixes,
-    );
+    )
+    .option('--label <key=value>', 'what it is, for policies; may be repeated', labels);
 }
 
 /** A port that every host opens cannot name one host's address. @throws WeftError INVALID_ARGUMENT */
@@ -81,5 +83,6 @@ export function attachRequestOf(network: string, target: string, options: Attach
     vlan: options.vlan,
     dns: options.dns ?? false,
     allowedAddresses: options.allowedAddress ?? [],
+    labels: options.label ?? {},
   };
 }

@@ -5,6 +5,7 @@ import { InvalidArgumentError } from 'commander';
 
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { parseAllowedAddress } from '../core/allowed-address.js';
+import { parseLabel, parseLabelKey } from '../core/labels.js';
 import { parseParent } from '../core/drivers/layer2-spec.js';
 import { formatVlans, parseVlans } from '../core/drivers/vlan-ids.js';
 import { invalidArgument, WeftError } from '../core/errors.js';
@@ -18,7 +19,7 @@ import { parseBackend } from '../daemon/backend.js';
 import { addresses, duration, etcdUrls, hostPort, path } from '../daemon/kinds.js';
 
 /** For commander: the error names the option itself. */
-const checked =
+export const checked =
   <T>(parse: (text: string) => T) =>
   (text: string): T => {
     try {
@@ -107,6 +108,24 @@ export const lookupName = checked((text) => {
 export const names =
   (field: string) =>
   (text: string, before: string[] = []): string[] => [...before, name(field)(text)];
+
+/** Collects repeated labels: KEY=VALUE. */
+export const labels = (text: string, before: Record<string, string> = {}): Record<string, string> => ({
+  ...before,
+  ...Object.fromEntries([checked(parseLabel)(text)]),
+});
+
+/** Labels that are given, KEY=VALUE, and taken away, KEY-. */
+export interface LabelChanges {
+  given: Record<string, string>;
+  taken: string[];
+}
+
+/** Collects repeated changes of labels. */
+export const labelChanges = (text: string, before: LabelChanges = { given: {}, taken: [] }): LabelChanges =>
+  text.endsWith('-') && !text.includes('=')
+    ? { ...before, taken: [...before.taken, checked(parseLabelKey)(text.slice(0, -1))] }
+    : { ...before, given: labels(text, before.given) };
 
 /** Collects a repeated --publish, or the arguments of `weft port publish`. */
 export const publishes = (text: string, before: string[] = []): string[] => [...before, publishSpec(text)];

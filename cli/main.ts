@@ -26,6 +26,7 @@ import { networkCommands } from './commands/network.js';
 import { nodeCommands } from './commands/node.js';
 import { pingCommand } from './commands/ping.js';
 import { pipeworkCommand } from './commands/pipework.js';
+import { policyCommands } from './commands/policy.js';
 import { portCommands } from './commands/port.js';
 import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
@@ -106,6 +107,7 @@ export function buildProgram(): Command {
   nodeCommands(program, action);
   pipeworkCommand(program, action);
   dnsCommands(program, action);
+  policyCommands(program, action);
   statusCommand(program, action);
   traceCommand(program, action);
   eventsCommand(program, action);

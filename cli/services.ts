@@ -11,6 +11,7 @@ import {
   EndpointServiceClient,
   NetworkServiceClient,
   NodeServiceClient,
+  PolicyServiceClient,
 } from '../proto/gen/weft/v1/controller.js';
 import { EventServiceClient } from '../proto/gen/weft/v1/events.js';
 import { IdentityServiceClient } from '../proto/gen/weft/v1/identity.js';
@@ -33,6 +34,7 @@ const CLIENTS = {
   NameService: NameServiceClient,
   NetworkService: NetworkServiceClient,
   NodeService: NodeServiceClient,
+  PolicyService: PolicyServiceClient,
   RuntimeService: RuntimeServiceClient,
   StatusService: StatusServiceClient,
   TraceService: TraceServiceClient,

@@ -48,6 +48,7 @@ export const networkShape = (network: Network): object => ({
   masquerade: network.masquerade,
   portSecurity: network.portSecurity,
   directAccess: network.directAccess,
+  isolated: network.isolated,
   vlan: orNull(network.vlan),
   parent: orNull(network.parent),
   gateway: orNull(network.gateway),

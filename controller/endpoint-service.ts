@@ -1,5 +1,6 @@
 // EndpointService: list, watch and inspect endpoints; attach and detach through a node's session.
 import { parseAllowed } from '../core/allowed-address.js';
+import { checkLabels } from '../core/labels.js';
 import { failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
 import type { Endpoint as EndpointRecord } from '../core/records.js';
 import { unary } from '../daemon/grpc.js';
@@ -69,12 +70,13 @@ export function endpointService(options: {
       return { ...message, drops: await dropsOf(found, signal) };
     }),
 
-    updateEndpoint: unary(async ({ id, allowedAddresses }, { signal }) => {
-      parseAllowed(allowedAddresses);
+    updateEndpoint: unary(async ({ id, ...change }, { signal }) => {
+      parseAllowed(change.allowedAddresses);
+      checkLabels(change.labels);
       await waitForSync(store);
       const { id: whole, node } = findEndpoint(store, id);
       requireReachable(node);
-      return sessions.request(node, { $case: 'update', value: { id: whole, allowedAddresses } }, signal);
+      return sessions.request(node, { $case: 'update', value: { id: whole, ...change } }, signal);
     }),
 
     listEndpoints: unary(async (filter) => {

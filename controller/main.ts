@@ -25,6 +25,7 @@ import {
   EndpointServiceService,
   NetworkServiceService,
   NodeServiceService,
+  PolicyServiceService,
 } from '../proto/gen/weft/v1/controller.js';
 import { EventServiceService } from '../proto/gen/weft/v1/events.js';
 import { TraceServiceService } from '../proto/gen/weft/v1/trace.js';
@@ -51,6 +52,7 @@ import { controllerMetrics } from './metrics.js';
 import { networkService } from './network-service.js';
 import { nodeService } from './node-service.js';
 import { writeNodeToken } from './node-token.js';
+import { policyService } from './policy-service.js';
 import { Problems } from './problems.js';
 import { recordService } from './record-service.js';
 import { Registry } from './registry.js';
@@ -182,6 +184,7 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   server.addService(InspectionServiceService, inspectionService({ store, registry, sessions }));
   const { leaseTimes } = sources;
   server.addService(IpamServiceService, ipamService({ store, sessions, registry, leaseTimes, clock }));
+  server.addService(PolicyServiceService, policyService({ sources, clock }));
   server.addService(SessionServiceService, { connect: sessions.connect });
   server.addService(RecordServiceService, recordService(sources));
   const identity = () => ({

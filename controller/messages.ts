@@ -43,6 +43,7 @@ export function networkMessage({ store, leaseTimes }: Sources, network: NetworkR
     masquerade: network.masquerade,
     portSecurity: network.portSecurity !== false,
     directAccess: hasDirectAccess(network),
+    isolated: network.isolated === true,
     ...describeNetwork(network),
     move: moveOf(store, network),
     leases: leasesOf(store, network.name).map((lease) => leaseMessage(lease, leaseTimes)),

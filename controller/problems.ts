@@ -9,12 +9,19 @@ import type { Problem as ProblemMessage } from '../proto/gen/weft/v1/types.js';
 import { DisplacedNodes } from '../store/displaced-nodes.js';
 import type { Store } from '../store/store.js';
 import { problemsOfNodes } from './node-problems.js';
+import { isTooOld } from './policy-gaps.js';
 import type { Registry, ReportSource } from './registry.js';
 
 /** A longer list of problems does not help. */
 const MOST_OF_NODES = 100;
 /** How long a restore of etcd is shown: it has no end by itself. */
 const RESTORED_SHOWN_MS = 600_000;
+
+const TOO_OLD: Problem = {
+  what: 'policies',
+  why: 'its agent knows none, and enforces none',
+  fix: 'Update weft on the node.',
+};
 
 export class Problems {
   readonly #store: Store;
@@ -81,8 +88,9 @@ export class Problems {
     const isUp = (name: string): boolean => this.#registry.isUp(name);
     const down = names.filter((name) => !isUp(name) && !this.#displaced.isGone(name));
     const reported = names.filter(isUp).flatMap((node) => {
-      const { problems = [] } = this.#reports.reportOf(node)?.status ?? {};
-      return problems.map((problem) => ({ node, problem: problemFrom(problem) }));
+      const status = this.#reports.reportOf(node)?.status;
+      const old = isTooOld(this.#store, status) ? [TOO_OLD] : [];
+      return [...(status?.problems ?? []).map(problemFrom), ...old].map((problem) => ({ node, problem }));
     });
     const old = names.filter(isUp).flatMap((name): Problem[] => {
       const { version = '' } = this.#store.view.nodes.get(name) ?? {};

@@ -1,5 +1,6 @@
 // Requests of people, parsed and checked: an error names the field, its value and what is allowed.
 import { parseAllowed } from '../core/allowed-address.js';
+import { checkLabels } from '../core/labels.js';
 import { IpAddress, IpNetwork, parseMac, type Family } from '../core/address.js';
 import { BACKEND_TYPES, isBackend } from '../core/backends/index.js';
 import type { BackendType } from '../core/backends/types.js';
@@ -94,6 +95,7 @@ export function checkAttach(request: AttachRequest): void {
   if (request.name !== undefined) parseName(request.name, 'name');
   parseAliases(request.aliases);
   parseAllowed(request.allowedAddresses);
+  checkLabels(request.labels);
   if (request.ip !== undefined) checkFamily(IpAddress.parse(request.ip, 'ip'), 4, 'ip');
   if (request.ip6 !== undefined) checkFamily(IpAddress.parse(request.ip6, 'ip6'), 6, 'ip6');
   if (request.mac !== undefined) parseMac(request.mac);

@@ -32,6 +32,12 @@ export const RIGHTS: Readonly<Record<string, readonly Role[] | 'anyone'>> = {
   'EndpointService/UpdateEndpoint': MANAGERS,
   'EndpointService/DeleteEndpoint': MANAGERS,
   'EndpointService/WatchEndpoints': EVERY_ROLE,
+  'PolicyService/CreatePolicy': MANAGERS,
+  'PolicyService/GetPolicy': EVERY_ROLE,
+  'PolicyService/ListPolicies': EVERY_ROLE,
+  'PolicyService/DeletePolicy': MANAGERS,
+  'PolicyService/IsolateNetwork': MANAGERS,
+  'PolicyService/TestPolicy': EVERY_ROLE,
   'StatusService/GetStatus': EVERY_ROLE,
   'EventService/WatchEvents': PEOPLE,
   // It sends packets from containers, and shows routes and rules of the nodes.

@@ -77,6 +77,7 @@ export function statusService(options: {
         problems: found.map(problemMessage),
         warnings: warnings().map(problemMessage),
         plugins: [],
+        policies: undefined,
       };
     }),
   };

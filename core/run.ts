@@ -52,6 +52,7 @@ export type RestartPolicy = (typeof RESTART_POLICIES)[number];
 export interface AttachWords {
   aliases: readonly string[];
   allowedAddresses: readonly string[];
+  labels: Readonly<Record<string, string>>;
   ip?: string | undefined;
   ip6?: string | undefined;
   mac?: string | undefined;
@@ -99,6 +100,7 @@ function refuseAttachWords(network: string, attach: AttachWords): void {
     attach.dns ? '--dns' : '',
     attach.vlan === undefined ? '' : '--vlan',
     attach.allowedAddresses.length > 0 ? '--allowed-address' : '',
+    Object.keys(attach.labels).length > 0 ? '--label' : '',
   ].filter((option) => option !== '');
   if (given.length === 0) return;
   throw invalidArgument(

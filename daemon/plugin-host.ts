@@ -233,7 +233,7 @@ export interface HostEndpoints {
   /** Saves what is learnt later. */
   describe(
     id: string,
-    about: Partial<Pick<Endpoint, 'name' | 'target' | 'aliases' | 'defaultRoute' | 'mac'>>,
+    about: Partial<Pick<Endpoint, 'name' | 'target' | 'aliases' | 'defaultRoute' | 'mac' | 'labels'>>,
   ): Promise<void>;
   /**
    * Opens these ports of the node for it, all or none.

@@ -5,7 +5,7 @@ import * as z from 'zod';
 
 import { IpAddress } from '../core/address.js';
 import { messageOf } from '../core/errors.js';
-import { isLabelKey, isLabelValue, MAX_LABELS } from '../core/labels.js';
+import { labelsIn } from '../core/labels.js';
 import { MANAGERS, type ForeignKey, type Manager } from '../core/manager.js';
 import { parsePolicy, textsOf, type Policy } from '../core/policy/index.js';
 import type { Claim, Endpoint, NodeRecord, OwnName, Removal } from '../core/records.js';
@@ -75,17 +75,7 @@ export const writeManager = <T extends Pick<Endpoint, 'manager'>>(record: T): T 
 });
 
 /** What is no label is left out: it names a container, and must not hide it. */
-export const LABELS = z
-  .record(z.string(), z.string())
-  .transform((all) =>
-    Object.fromEntries(
-      Object.entries(all)
-        .filter(([name, value]) => isLabelKey(name) && isLabelValue(value))
-        .slice(0, MAX_LABELS),
-    ),
-  )
-  .optional()
-  .catch(undefined);
+export const LABELS = z.record(z.string(), z.string()).transform(labelsIn).optional().catch(undefined);
 
 /** Bytes: MAX_PORTS ports, and all the rest. */
 const MAX_ENDPOINT_BYTES = 1024 * 1024;

@@ -3,8 +3,10 @@
 // They are the same for its socket and for requests that the controller forwards.
 import { parseAllowed } from '../../core/allowed-address.js';
 import { driverOf } from '../../core/drivers/index.js';
-import { notFound } from '../../core/errors.js';
+import { failedPrecondition, notFound } from '../../core/errors.js';
+import { checkLabels } from '../../core/labels.js';
 import type { Endpoint } from '../../core/records.js';
+import type { UpdateEndpointRequest } from '../../proto/gen/weft/v1/agent.js';
 import type { Store } from '../../store/store.js';
 import { parseDetach, type AgentApi } from './server.js';
 import {
@@ -17,6 +19,7 @@ import {
 import { type Dns, nameApi } from '../dns/index.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
+import type { Policies } from '../policy/index.js';
 import type { AgentMetrics } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { portApi } from './port-handlers.js';
@@ -34,6 +37,7 @@ export interface AgentApiOptions {
   memberships: Memberships;
   reconciler: Pick<Reconciler, 'obstacles' | 'lacks'>;
   kernel: { readonly firewall: Pick<Kernel['firewall'], 'losses'> };
+  policies: Pick<Policies, 'denials'>;
   attacher: Attacher;
   endpoints: Endpoints;
   endpointPorts: EndpointPorts;
@@ -54,6 +58,7 @@ export function agentApi(options: AgentApiOptions): AgentApi {
     memberships,
     endpoints,
     kernel,
+    policies,
     attacher,
     containers,
     attachments,
@@ -85,15 +90,23 @@ export function agentApi(options: AgentApiOptions): AgentApi {
       changed();
       return endpointMessage(endpoint, memberships);
     },
-    updateEndpoint: async ({ id, allowedAddresses }) => {
-      await endpoints.describe(id, { allowedAddresses: parseAllowed(allowedAddresses) });
+    updateEndpoint: async ({ id, ...change }) => {
+      found(endpoints, id);
+      await endpoints.describe(id, (endpoint) => changeOf(endpoint, change));
       changed();
       return endpointMessage(found(endpoints, id), memberships);
     },
     inspectEndpoint: (message) => {
       const endpoint = found(endpoints, message.id);
-      const drops = kernel.firewall.losses(endpoint.hostIfname);
-      return Promise.resolve({ ...endpointMessage(endpoint, memberships), drops: [...drops] });
+      const denied = policies
+        .denials()
+        .filter((one) => one.endpoint === endpoint.id)
+        .map(({ policy, packets }) => ({
+          reason: policy === undefined ? 'isolated network' : `policy ${policy}`,
+          packets,
+        }));
+      const drops = [...kernel.firewall.losses(endpoint.hostIfname), ...denied];
+      return Promise.resolve({ ...endpointMessage(endpoint, memberships), drops });
     },
     pipework: async (message, signal) =>
       attachmentMessage(await attachments.attach(parsePipeworkAttach(message), signal)),
@@ -107,6 +120,23 @@ export function agentApi(options: AgentApiOptions): AgentApi {
     access,
     names: nameApi({ dns, store, networks: () => memberships.list().map(({ network }) => network.name) }),
     ...portApi(options),
+  };
+}
+
+/** @throws WeftError INVALID_ARGUMENT; FAILED_PRECONDITION for labels that are its manager's */
+function changeOf(endpoint: Endpoint, change: Omit<UpdateEndpointRequest, 'id'>): Partial<Endpoint> {
+  const { allowedAddresses, keepAllowedAddresses, labels, removedLabels } = change;
+  const isLabelled = Object.keys(labels).length + removedLabels.length > 0;
+  if (isLabelled && endpoint.manager === 'docker')
+    throw failedPrecondition(
+      `endpoint ${endpoint.name}: its labels are those of Docker's container`,
+      'Give them to docker run --label, or in the Compose file.',
+    );
+  const gone = new Set(removedLabels);
+  const kept = Object.entries(endpoint.labels ?? {}).filter(([key]) => !gone.has(key));
+  return {
+    ...(!keepAllowedAddresses && { allowedAddresses: parseAllowed(allowedAddresses) }),
+    ...(isLabelled && { labels: checkLabels({ ...Object.fromEntries(kept), ...labels }) }),
   };
 }
 

@@ -45,5 +45,6 @@ function parseExpose({ network, name, aliases, ip, ip6 }: ExposeRequest): Attach
     vlan: undefined,
     dns: false,
     allowedAddresses: [],
+    labels: {},
   });
 }

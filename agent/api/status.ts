@@ -9,12 +9,14 @@ import {
   Peer,
   Status,
   type StatusPlugin,
+  type StatusPolicies,
 } from '../../proto/gen/weft/v1/types.js';
 import { problemMessage } from '../../daemon/problem-message.js';
 import type { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Store } from '../../store/store.js';
 import type { Endpoints, Publisher } from '../endpoints/index.js';
 import type { Capability } from '../kernel/index.js';
+import type { Policies } from '../policy/index.js';
 import type { Memberships } from '../networks/index.js';
 import {
   type AgentMetrics,
@@ -58,6 +60,7 @@ export interface StatusSources extends StartSources {
   endpoints: Endpoints;
   publisher: Publisher;
   peers: Pick<Peers, 'list'>;
+  policies: Pick<Policies, 'report'>;
   publicIp: () => { ip: string; ip6?: string };
   /** The programs that this node serves; they begin after the agent's own API. */
   plugins: readonly StatusPlugin[];
@@ -108,6 +111,7 @@ export function startStatusOf(sources: StartSources): Status {
     plugins: [],
     problems: problems.map(problemMessage),
     warnings: sources.problems.warnings().map(problemMessage),
+    policies: undefined,
   };
 }
 
@@ -135,8 +139,15 @@ export function statusOf(sources: StatusSources): Status {
     }),
     peers: peers.list().map((peer) => Peer.fromPartial(peer)),
     plugins: sources.plugins.map((plugin) => ({ ...plugin })),
+    policies: policiesOf(sources.policies.report),
   };
 }
+
+const policiesOf = ({ digest, isolated, gaps }: Policies['report']): StatusPolicies => ({
+  digest,
+  isolated: [...isolated],
+  gaps: gaps.map(problemMessage),
+});
 
 /** What problems of etcd are about. */
 export const etcdAt = (urls: readonly string[]): string => `etcd at ${urls.join(', ')}`;

@@ -8,7 +8,7 @@ import { differencesOf, type Comparison } from '../../core/differences.js';
 import { alreadyExists, failedPrecondition, invalidArgument } from '../../core/errors.js';
 import { bareIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { gatewayNodeOf, hasOwnGateway } from '../../core/drivers/index.js';
-import type { Labels } from '../../core/labels.js';
+import { checkLabels, type Labels } from '../../core/labels.js';
 import { parseAliases, parseName, parseNetworkName, type Network } from '../../core/network.js';
 import {
   ANY_HOST_IP,
@@ -61,6 +61,7 @@ export function parseAttach(message: AttachMessage): AttachRequest {
     ...(message.vlan === undefined ? {} : { vlan: parseVlan(message.vlan) }),
     dns: message.dns,
     ...(message.allowedAddresses.length > 0 && { allowedAddresses: parseAllowed(message.allowedAddresses) }),
+    ...(Object.keys(message.labels).length > 0 && { labels: checkLabels(message.labels) }),
     ...parsePublishes(message.publish, message.publishEverywhere),
   };
 }
@@ -155,6 +156,9 @@ export function checkSame(request: AttachRequest, there: Endpoint): void {
     ),
     ...(request.allowedAddresses ?? []).map((prefix) =>
       there.allowedAddresses?.includes(prefix) === true ? undefined : `allowed address ${prefix} is new`,
+    ),
+    ...Object.entries(request.labels ?? {}).map(([key, value]) =>
+      there.labels?.[key] === value ? undefined : `label ${key}=${value} is new`,
     ),
     !request.defaultRoute && there.defaultRoute ? 'it carries the default route' : undefined,
     request.dns && there.dns !== true ? 'its resolv.conf is not weft’s' : undefined,

@@ -20,6 +20,7 @@ import { type MembershipListener, type Memberships, ownSubnets } from '../networ
 import { EndpointTable, inOneSandbox, isToCome } from './endpoint-table.js';
 import { ownsAddresses, queueOf } from './managers.js';
 import { PortSecurity } from './port-security.js';
+import type { Policies } from '../policy/index.js';
 import type { EndpointResolvConf } from './resolv-conf.js';
 import type { PublishedPorts } from './published-ports.js';
 import { type Attempt, attempt, endpointScope, type Problems } from '../health/index.js';
@@ -41,6 +42,7 @@ export interface EndpointsOptions {
   problems: Problems;
   log: Logger;
   resolvConf: EndpointResolvConf;
+  policies?: Policies;
   /** Called synchronously; `there` is false for a removed endpoint. */
   onChange?: (endpoint: Endpoint, there: boolean) => void;
   /** Called when the endpoints of a network that was compiled anew have been, too, or have ended with it. */
@@ -221,6 +223,7 @@ export class Endpoints implements MembershipListener {
     const { host, container } = this.compile(membership, endpoint);
     const record = recordOf(endpoint);
     if (isHost(endpoint)) {
+      await this.bind(endpoint);
       await this.options.reconciler.set([[record, host]]);
       if (this.#isCurrent(endpoint)) await this.options.memberships.expose(endpoint.network, endpoint);
       return;
@@ -261,13 +264,17 @@ export class Endpoints implements MembershipListener {
     });
   }
 
-  /** Saves fields that are learnt later, and reprograms the endpoint. */
-  async describe(id: string, about: Partial<Endpoint>): Promise<void> {
+  /** Saves fields that are learnt later, and reprograms the endpoint. @param about as it is when its turn comes */
+  async describe(
+    id: string,
+    about: Partial<Endpoint> | ((endpoint: Endpoint) => Partial<Endpoint>),
+  ): Promise<void> {
     const known = this.#table.get(id);
     if (known === undefined) return;
     await this.inTurn(known, async (endpoint) => {
       if (endpoint === undefined) return;
-      const described: Endpoint = { ...endpoint, ...about };
+      const change = typeof about === 'function' ? about(endpoint) : about;
+      const described: Endpoint = { ...endpoint, ...change };
       this.put(described);
       await this.#reprogram(described);
     });

@@ -6,12 +6,15 @@ import { isHost, type Membership } from '../../core/compile.js';
 import { compileContainerPort } from '../../core/port-security.js';
 import type { ContainerPort } from '../../core/firewall.js';
 import { addressesOf, type Endpoint } from '../../core/records.js';
+import type { Policies } from '../policy/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { inOneSandbox } from './endpoint-table.js';
 
 export interface PortSecurityOptions {
-  reconciler: Pick<Reconciler, 'changeContainers'>;
+  reconciler: Pick<Reconciler, 'changeContainers' | 'changePolicy'>;
   memberships: { get(network: string): Membership | undefined };
+  /** What others may send it. */
+  policies?: Pick<Policies, 'bind' | 'release'>;
   /** The node's endpoints. */
   current: () => readonly Endpoint[];
 }
@@ -24,13 +27,15 @@ export class PortSecurity {
    * @throws WeftError with the firewall's error; then nothing has changed
    */
   async bind(endpoint: Endpoint): Promise<void> {
-    if (isHost(endpoint)) return;
+    this.options.policies?.bind(endpoint);
+    if (isHost(endpoint)) return this.options.reconciler.changePolicy();
     await this.options.reconciler.changeContainers(this.#portsOf([endpoint, ...this.#others(endpoint)]));
   }
 
   /** Ends the port of an endpoint that is gone. @throws WeftError with the firewall's error */
   async release(endpoint: Endpoint): Promise<void> {
-    if (isHost(endpoint)) return;
+    this.options.policies?.release(endpoint);
+    if (isHost(endpoint)) return this.options.reconciler.changePolicy();
     const others = this.#portsOf(this.#others(endpoint));
     await this.options.reconciler.changeContainers(others, [endpoint.hostIfname]);
   }

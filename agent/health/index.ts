@@ -1,7 +1,7 @@
 // Health of the agent: problems, metrics, readiness.
 export { attempt, type Attempt } from './attempt.js';
 export { clockProblem } from './clock.js';
-export { type AgentMetrics, agentMetrics, countDrops } from './metrics.js';
+export { type AgentMetrics, agentMetrics, countDenials, countDrops } from './metrics.js';
 export {
   DNS,
   endpointScope,

@@ -137,6 +137,24 @@ export function agentMetrics(): AgentMetrics {
   };
 }
 
+/** The same of what no policy allowed, by the policy that closes the container; empty: the isolation of its network. */
+export function countDenials(
+  registry: Registry,
+  read: () => readonly { policy?: string; network: string; packets: number }[],
+): void {
+  const counter = new Counter({
+    name: 'weft_policy_drops_total',
+    help: 'Packets to containers that no policy allowed, by the policy that closes the container and its network.',
+    labelNames: ['policy', 'network'],
+    registers: [],
+    collect() {
+      this.reset();
+      for (const { policy = '', network, packets } of read()) this.inc({ policy, network }, packets);
+    },
+  });
+  registry.registerMetric(counter);
+}
+
 /** Counts what the firewall has dropped, read whenever the metrics are. The kernel's counters begin anew with its rules. */
 export function countDrops(
   registry: Registry,

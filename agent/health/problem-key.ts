@@ -46,6 +46,7 @@ export type ProblemKind =
   // The firewall.
   | 'rules'
   | 'port-security'
+  | 'policy'
   // DNS.
   | 'listener'
   | 'forwarding-loop'

@@ -13,6 +13,7 @@ import {
   type FirewallMember,
   type FirewallPort,
 } from '../../core/firewall.js';
+import type { PolicyChange, PolicyItem, PolicyRules } from '../../core/policy/index.js';
 import { FIREWALL, type Problem, type Problems } from '../health/index.js';
 import type { FirewallReport, Kernel, KernelEvent } from '../kernel/index.js';
 import { Drift, type DriftOptions, type Repair } from './drift.js';
@@ -21,6 +22,13 @@ import type { Applied, Target } from './target.js';
 export interface FirewallTargetOptions extends DriftOptions {
   kernel: Kernel;
   problems: Problems;
+  policies?: PolicySource | undefined;
+}
+
+/** The policies, which change beside all else of the firewall: each change of it takes what there is. */
+export interface PolicySource {
+  readonly hasNews: boolean;
+  take(): { rules: PolicyRules | undefined; changes: readonly PolicyChange[] };
 }
 
 const NO_PORT_SECURITY = { scope: FIREWALL, kind: 'port-security' } as const;
@@ -40,6 +48,8 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   readonly #members = new Map<string, FirewallMember>();
   /** See Firewall.itemsRevision. */
   #revision = 0;
+  readonly #policyItems = new Map<string, PolicyItem>();
+  #policy: PolicyRules | undefined;
 
   constructor(private readonly options: FirewallTargetOptions) {
     this.drift = new Drift(options, FIREWALL);
@@ -52,6 +62,11 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   }
 
   plan(bridged: readonly Family[]): Firewall {
+    this.#takePolicy();
+    return this.#planned(bridged);
+  }
+
+  #planned(bridged: readonly Family[]): Firewall {
     return {
       ...this.rules,
       ports: this.#ports,
@@ -60,6 +75,10 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
       itemsRevision: this.#revision,
       keepItems: this.keepItems,
       bridged: [...bridged],
+      ...(this.#policy !== undefined && {
+        policy: this.#policy,
+        policyItems: this.#policyItems,
+      }),
     };
   }
 
@@ -154,9 +173,27 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
 
   /** Applies changes that were noted, at their own cost. @throws WeftError with the firewall's error */
   async change({ added, removed }: FirewallChange): Promise<void> {
-    const rules = this.plan(await this.observe());
-    const report = await this.options.kernel.firewall.changeItems(rules, added, removed);
+    const bridged = await this.observe();
+    const policy = this.#takePolicy();
+    const report = await this.options.kernel.firewall.changeItems(
+      this.#planned(bridged),
+      [...added, ...policy.added],
+      [...removed, ...policy.removed],
+    );
     this.drift.note(this.#report(report));
+  }
+
+  get hasNews(): boolean {
+    return this.options.policies?.hasNews === true;
+  }
+
+  /** What cannot be written is written by the next comparison. */
+  #takePolicy(): FirewallChange {
+    const { rules, changes } = this.options.policies?.take() ?? { rules: undefined, changes: [] };
+    this.#policy = rules;
+    const noted = note(this.#policyItems, changes);
+    if (noted.added.length + noted.removed.length > 0) this.#revision++;
+    return noted;
   }
 
   #report({ repaired, problems }: FirewallReport): Repair[] {

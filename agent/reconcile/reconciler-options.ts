@@ -1,4 +1,5 @@
 // What the reconciler is given, and whom it tells.
+import type { PolicySource } from './firewall-target.js';
 import type { Logger } from '../../daemon/log.js';
 import type { AgentMetrics, Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
@@ -23,6 +24,7 @@ export interface ReconcilerOptions {
   onRepaired?: Repaired;
   observers?: Observers;
   compareEveryMs?: number;
+  policies?: PolicySource;
   clouds?: CloudRoutesOptions['clouds'];
   /** What a network has in a cloud leads to this node from now on. */
   onCloudRoutes?: CloudRoutesOptions['onSettled'];

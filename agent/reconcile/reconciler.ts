@@ -187,10 +187,16 @@ export class Reconciler {
     return this.#changeItems(() => this.#firewall.noteMembers(members));
   }
 
+  /** Writes what has changed of policies. Before start() nothing is done. @throws WeftError as changeContainers */
+  changePolicy(): Promise<void> {
+    return this.#changeItems(() => ({ added: [], removed: [], rollback: () => undefined }));
+  }
+
   async #changeItems(note: () => Noted): Promise<void> {
     await this.#lock.run(async () => {
       const noted = note();
-      if (!this.#started || noted.added.length + noted.removed.length === 0) return;
+      const isNews = noted.added.length + noted.removed.length > 0 || this.#firewall.hasNews;
+      if (!this.#started || !isNews) return;
       try {
         await this.#firewall.change(noted);
       } catch (error) {

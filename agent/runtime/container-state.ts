@@ -31,6 +31,7 @@ const attachRequest = z.object({
   vlan: z.int().optional(),
   dns: z.boolean(),
   allowedAddresses: z.array(z.string()).default([]),
+  labels: z.record(z.string(), z.string()).default({}),
 }) satisfies z.ZodType<AttachRequest>;
 
 const recordSchema = z.object({

@@ -62,6 +62,7 @@ const NOTHING: AttachRequest = {
   name: undefined,
   aliases: [],
   allowedAddresses: [],
+  labels: {},
   ip: undefined,
   ip6: undefined,
   mac: undefined,

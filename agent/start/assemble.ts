@@ -24,6 +24,7 @@ import {
   Memberships,
   RouteOverlaps,
 } from '../networks/index.js';
+import { Policies } from '../policy/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { PluginAddresses, PluginEndpoints, PluginNetworks, SET_ASIDE } from '../plugin-host/index.js';
 import { type Look, type Observers, Reconciler, type SandboxKey } from '../reconcile/index.js';
@@ -38,6 +39,7 @@ import type { Opened } from './open.js';
 export interface Parts {
   reconciler: Reconciler;
   memberships: Memberships;
+  policies: Policies;
   control: ControlAddresses;
   gateways: Gateways;
   keyRotation: KeyRotation;
@@ -88,6 +90,12 @@ export function assemble(opened: Opened): Parts {
     onMovedIn: movedIn.call,
     onUnderlay: linksChanged.call,
     onRoutes: () => overlaps.look.soon(),
+    policies: {
+      get hasNews() {
+        return policies.hasNews;
+      },
+      take: () => policies.take(),
+    },
     clouds: (name) => opened.clouds.get(name),
     // A network that is to move to a cloud: its lease waits for the routes.
     onCloudRoutes: (name) =>
@@ -124,6 +132,11 @@ export function assemble(opened: Opened): Parts {
   });
   shutdown.add('the addresses of controllers', () => control.stop());
   shutdown.add('the memberships', () => memberships.stop());
+  const policies: Policies = new Policies({
+    ...{ store, memberships, reconciler, state, problems, log, node },
+    firewall: kernel.firewall,
+    changed: opened.changed.call,
+  });
   const table = new EndpointTable();
   opened.endpointName.connect((id) => table.get(id)?.name);
   const publisher = new Publisher({
@@ -156,8 +169,10 @@ export function assemble(opened: Opened): Parts {
   const endpoints = new Endpoints({
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
     onEndpoint,
+    policies,
     onChange: (endpoint, there) => dns.ownEndpoint(endpoint, there),
     onNetworkChange: () => {
+      void policies.refresh();
       dns.refresh();
       overlaps.look.soon();
     },
@@ -239,7 +254,7 @@ export function assemble(opened: Opened): Parts {
       endpointPorts,
     },
     ...{ attacher, hostEndpoint, attachments, attachmentState, containers, dns, netnsResolvConf, peers },
-    ...{ overlaps, control, duplicateAddresses: duplicates, told, tracer },
+    ...{ overlaps, control, policies, duplicateAddresses: duplicates, told, tracer },
     ...{ pluginNetworks, pluginAddresses, pluginEndpoints },
   };
 }

@@ -81,6 +81,7 @@ async function handleFirstList(opened: Opened, parts: Parts): Promise<void> {
     ...{ loaded, store, kernel, endpoints, addresses, memberships, problems, log, node },
   });
   await memberships.reconnected();
+  await parts.policies.refresh();
   publisher.resync();
   await gateways.join();
   for (const { network } of memberships.list()) await ports.follow(network.name);

@@ -9,6 +9,7 @@ export async function restore(opened: Opened, parts: Parts): Promise<void> {
   const { loaded, log, problems } = opened;
   const { memberships, endpoints, attachments, attachmentState, netnsResolvConf, pluginAddresses } = parts;
   await memberships.restore(loaded.networks);
+  parts.policies.restore(loaded.policies);
   await endpoints.restore(loaded.endpoints);
   await attachments.restore(
     attachmentState.load((path, why) => {

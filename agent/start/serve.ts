@@ -29,7 +29,7 @@ import {
   statusOf,
   type StatusSources,
 } from '../api/index.js';
-import { clockProblem, NAME_CONFLICT, NODE } from '../health/index.js';
+import { clockProblem, countDenials, NAME_CONFLICT, NODE } from '../health/index.js';
 import { nodeIdentityFolder } from '../identity/index.js';
 import { inspector, measureTraffic, Sandboxes, trafficOf } from '../inspect/index.js';
 import { mountRuntime } from '../runtime/index.js';
@@ -52,6 +52,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   const { memberships, containers, hostEndpoint } = parts;
   let appear = (): void => undefined;
   const announcement = announce(opened, new Promise((resolve) => (appear = resolve)));
+  countDenials(opened.metrics.registry, () => parts.policies.denials());
   const serving: StatusPlugin[] = [];
   const sources = statusSources(opened, parts, serving);
   const api = agentApi({
@@ -180,10 +181,10 @@ function announce(
 }
 
 function statusSources(opened: Opened, parts: Parts, plugins: StatusSources['plugins']): StatusSources {
-  const { memberships, endpoints, publisher, peers } = parts;
+  const { memberships, endpoints, publisher, peers, policies } = parts;
   return {
     ...startSources(opened),
-    ...{ memberships, endpoints, publisher, peers, plugins },
+    ...{ memberships, endpoints, publisher, peers, plugins, policies },
     publicIp: () => {
       const { ip, ip6 } = publicAddresses(opened.underlay.current);
       return { ip: ip.toString(), ...(ip6 === undefined ? {} : { ip6: ip6.toString() }) };

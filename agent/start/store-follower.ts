@@ -8,6 +8,7 @@ import type { Logger } from '../../daemon/log.js';
 import type { Announcement, Change, Store } from '../../store/store.js';
 import type { Gateways, Memberships } from '../networks/index.js';
 import { type AgentMetrics, FIRST_LIST, NAME_CONFLICT, type Problems } from '../health/index.js';
+import type { Policies } from '../policy/index.js';
 import type { PluginAddresses } from '../plugin-host/index.js';
 import type { PublishedPorts, Publisher } from '../endpoints/index.js';
 
@@ -15,6 +16,7 @@ export interface StoreFollowerOptions {
   store: Pick<Store, 'synced' | 'isSynced' | 'subscribe' | 'state' | 'onState' | 'view'>;
   memberships: Pick<Memberships, 'handle' | 'note' | 'reconnected'>;
   gateways: Pick<Gateways, 'handle'>;
+  policies: Pick<Policies, 'handle'>;
   ports: Pick<PublishedPorts, 'handle'>;
   publisher: Pick<Publisher, 'handle' | 'kick' | 'resync'>;
   pluginAddresses: Pick<PluginAddresses, 'handle'>;
@@ -118,6 +120,7 @@ export class StoreFollower {
     const { memberships, gateways, ports, publisher, pluginAddresses, problems, node, instance } =
       this.options;
     await memberships.handle(news);
+    await this.options.policies.handle(changes);
     await gateways.handle(changes);
     await ports.handle(changes);
     publisher.handle(changes);

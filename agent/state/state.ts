@@ -6,6 +6,7 @@
 //   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
 //   underlay                 the addresses that other nodes were told last
+//   policies                 the policies that were in force last
 //   control                  HOST:PORT of controllers and etcd, as a controller said last
 //   reservations/ID.json     one address that is reserved for a future container
 //   former-subnets/…         the subnets that this node had of networks that it left, by the network's prefix
@@ -15,13 +16,15 @@ import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { IpAddress, type IpNetwork } from '../../core/address.js';
+import { ifReadable } from '../../core/parse.js';
+import type { Policy } from '../../core/policy/index.js';
 import type { Endpoint } from '../../core/records.js';
 import { errnoOf } from '../../daemon/errno.js';
 import type { Reservation } from '../../daemon/plugin-host.js';
 import { type FileOptions, RecordFolder, RecordTable, type TornRecord } from '../../daemon/record-folder.js';
 import { type FileCalls, replaceFile, stateError } from '../../daemon/state-file.js';
 import { encodeConfig } from '../../store/network-codec.js';
-import { writeManager } from '../../store/record-codec.js';
+import { decodePolicy, encodePolicy, writeManager } from '../../store/record-codec.js';
 import { encodeLeaseFields } from './lease-fields.js';
 import {
   savedEndpoint,
@@ -45,6 +48,7 @@ export interface Loaded {
   networks: SavedNetwork[];
   endpoints: Endpoint[];
   reservations: Reservation[];
+  policies: Policy[];
   torn: TornFile[];
 }
 
@@ -54,6 +58,7 @@ export const STATE_FILES = [
   'endpoints',
   'underlay',
   'control',
+  'policies',
   'reservations',
   'former-subnets',
   'wireguard',
@@ -129,7 +134,7 @@ export class State {
     this.#formerSubnets.create();
     torn.push(...this.#formerSubnets.load().map((file) => ({ ...file, kind: 'former subnet' as const })));
     const { instance, fresh } = this.#instance(torn);
-    return { instance, fresh, networks, endpoints, reservations, torn };
+    return { instance, fresh, networks, endpoints, reservations, policies: this.#policies(), torn };
   }
 
   #instance(torn: TornFile[]): { instance: string; fresh: boolean } {
@@ -178,6 +183,22 @@ export class State {
     const path = pathIn(this.directory, 'control');
     const text = addresses.map((one) => `${one}\n`).join('');
     if ((textOf(path) ?? '') !== text) replaceFile(path, text, { sync: false, calls: this.#calls });
+  }
+
+  /** As far as they can be read: etcd has them, and comes before. */
+  #policies(): Policy[] {
+    return (readText(pathIn(this.directory, 'policies')) ?? '').split('\n').flatMap((line) => {
+      const [name = '', value = ''] = line.split('\t');
+      const policy = line === '' ? undefined : ifReadable(() => decodePolicy(name, value));
+      return policy ?? [];
+    });
+  }
+
+  /** @throws Error of the system call that failed */
+  savePolicies(policies: readonly Policy[]): void {
+    const text = policies.map((policy) => `${policy.name}\t${encodePolicy(policy)}\n`).join('');
+    // Durable: after a power cut no container is to start without its policies.
+    replaceFile(pathIn(this.directory, 'policies'), text, { sync: true, calls: this.#calls });
   }
 
   /** @throws Error of the system call that failed */
@@ -235,14 +256,16 @@ function read<T>(kind: TornFile['kind'], folder: RecordFolder<T>, torn: TornFile
   return loaded.records;
 }
 
-/** None where the file cannot be read: what it says is a preference. */
-function wordsOf(path: string): string[] {
+/** Undefined where the file cannot be read: what it says is a preference. */
+function readText(path: string): string | undefined {
   try {
-    return (textOf(path) ?? '').split(/\s+/);
+    return textOf(path);
   } catch {
-    return [];
+    return undefined;
   }
 }
+
+const wordsOf = (path: string): string[] => (readText(path) ?? '').split(/\s+/);
 
 /** The instance id in a state directory; undefined where it has none. @throws where it cannot be read */
 export function instanceIn(directory: string): string | undefined {

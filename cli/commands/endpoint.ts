@@ -5,7 +5,7 @@ import { invalidArgument, WeftError } from '../../core/errors.js';
 import { formatPublished } from '../../core/publish.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
-import { name, networkName, prefixesOrNone, target } from '../checks.js';
+import { labelChanges, name, networkName, prefixesOrNone, target, type LabelChanges } from '../checks.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { listOf } from '../context.js';
 import { findOne, readCluster } from '../find.js';
@@ -62,15 +62,30 @@ export function endpointCommands(program: Command, action: Action): void {
       'further addresses that it may send from, in place of those it has; none for no others; may be repeated',
       prefixesOrNone,
     )
+    .option(
+      '--label <key=value|key->',
+      'a label that it gets, or, with - behind the key, that it loses; may be repeated',
+      labelChanges,
+    )
     .action(
       action(
-        async ({ connect }, [id], { allowedAddress }: { allowedAddress?: string[] }): Promise<Result> => {
-          if (allowedAddress === undefined)
-            throw invalidArgument('nothing is to be changed', 'Give --allowed-address.');
+        async (
+          { connect },
+          [id],
+          { allowedAddress, label }: { allowedAddress?: string[]; label?: LabelChanges },
+        ): Promise<Result> => {
+          if (allowedAddress === undefined && label === undefined)
+            throw invalidArgument('nothing is to be changed', 'Give --allowed-address or --label.');
           const changed = await connect.controller(
             'EndpointService',
             (client) => client.updateEndpoint,
-            { id, allowedAddresses: allowedAddress },
+            {
+              id,
+              allowedAddresses: allowedAddress ?? [],
+              keepAllowedAddresses: allowedAddress === undefined,
+              labels: label?.given ?? {},
+              removedLabels: label?.taken ?? [],
+            },
             WRITE_MS,
           );
           return { value: endpointShape(changed), text: () => endpointBlock(changed) };

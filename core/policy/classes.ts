@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 
 import type { IpAddress } from '../address.js';
 import { addressRanges, type AddressRange } from './address-ranges.js';
+import { awaitsLabels } from './evaluate.js';
 import { digestOf, type Policy, type PortRange } from './policy.js';
 import { holdsAddress, isOfAddresses, selects, type Selector, type Subject } from './selector.js';
 
@@ -63,6 +64,7 @@ export class PolicyClasses {
   /** The class of a target; undefined: it is open. */
   targetOf(subject: Subject, ip: IpAddress): ClassNumber | undefined {
     if (subject.network === undefined || subject.host === true) return undefined;
+    if (awaitsLabels(this.policies, subject)) return this.#target([]);
     const found = [
       ...this.#to.meaning(subject, ip),
       ...this.#to.ofAddresses.filter((selector) => holdsAddress(selector, ip)),
@@ -70,6 +72,10 @@ export class PolicyClasses {
     if (found.length === 0 && !this.isolated.has(subject.network)) return undefined;
     const selecting = new Set(found.flatMap(({ text }) => this.#byTo.get(text) ?? []));
     const policies = this.policies.filter((policy) => selecting.has(policy));
+    return this.#target(policies);
+  }
+
+  #target(policies: readonly Policy[]): ClassNumber {
     const number = this.#numberOf(
       'to',
       policies.map(({ name }) => name),

@@ -44,7 +44,9 @@ export function judge(world: PolicyWorld, packet: PolicyPacket): PolicyVerdict {
   const allowing = fitting.find(({ ports }) => admits(ports, packet));
   if (allowing !== undefined)
     return { verdict: 'allowed', policy: allowing.name, why: `policy ${allowing.name} allows it` };
-  const { by } = closing;
+  const { by, unlabelled } = closing;
+  if (unlabelled === true)
+    return { verdict: 'denied', policy: null, why: 'the labels of the target are not known yet' };
   const why =
     by === undefined
       ? `network ${target.network} is isolated, and no policy allows it`
@@ -59,7 +61,14 @@ export interface Closing {
   policies: readonly Policy[];
   /** The first of them; undefined: the network's isolation. */
   by: string | undefined;
+  /** Its labels are not known yet: it admits nothing. */
+  unlabelled?: true;
 }
+
+/** Whether a policy may select the target once its labels are known: until then it admits nothing. */
+export const awaitsLabels = (policies: readonly Policy[], { unlabelled }: Subject): boolean =>
+  unlabelled === true &&
+  policies.some(({ to }) => to.some(({ terms }) => terms.some(({ kind }) => kind === 'label')));
 
 /** Why the target admits only what is allowed; undefined: it is open. */
 export function closingOf(
@@ -67,6 +76,7 @@ export function closingOf(
   target: Subject,
   ip: IpAddress,
 ): Closing | undefined {
+  if (awaitsLabels(policies, target)) return { policies: [], by: undefined, unlabelled: true };
   const selecting = policies.filter(({ to }) => to.some((selector) => selects(selector, target, ip)));
   if (selecting.length === 0 && (target.network === undefined || !isolated.has(target.network)))
     return undefined;

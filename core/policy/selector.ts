@@ -30,6 +30,8 @@ export interface Subject {
   network?: string;
   name?: string;
   labels?: Labels;
+  /** Its labels are not known yet. */
+  unlabelled?: true;
   ips: readonly IpAddress[];
 }
 

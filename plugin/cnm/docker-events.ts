@@ -19,6 +19,7 @@ export interface ConnectedContainer {
   /** Docker's id of the endpoint. */
   endpoint: string;
   aliases: string[];
+  labels: Readonly<Record<string, string>>;
 }
 
 const event = z.object({
@@ -37,6 +38,7 @@ const network = z.object({
 const container = z.object({
   Id: z.string(),
   Name: z.string(),
+  Config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }).nullish(),
   NetworkSettings: z.object({
     Networks: z
       .record(z.string(), z.object({ EndpointID: z.string(), Aliases: z.array(z.string()).nullish() }))
@@ -178,12 +180,13 @@ export class DockerEvents {
   async container(id: string): Promise<ConnectedContainer[]> {
     const answer = await this.#ask(`/containers/${encodeURIComponent(id)}/json`);
     if (answer === undefined) return [];
-    const { Id, Name, NetworkSettings } = container.parse(answer);
+    const { Id, Name, Config, NetworkSettings } = container.parse(answer);
     return Object.values(NetworkSettings.Networks).map(({ EndpointID, Aliases }) => ({
       container: Id,
       name: Name.replace(/^\//, ''),
       endpoint: EndpointID,
       aliases: Aliases ?? [],
+      labels: Config?.Labels ?? {},
     }));
   }
 

@@ -5,11 +5,12 @@
 // object is removed when it is absent in two comparisons.
 import { IpAddress } from '../../core/address.js';
 import { messageOf } from '../../core/errors.js';
+import { labelsIn } from '../../core/labels.js';
 import { isName } from '../../core/network.js';
 import type { PluginHost } from '../../daemon/plugin-host.js';
 import type { DockerEvents } from './docker-events.js';
 import type { DockerEndpoints } from './endpoint.js';
-import { ageOf, isAddressOf, type PluginState } from './plugin-state.js';
+import { ageOf, isAddressOf, type DockerEndpoint, type PluginState } from './plugin-state.js';
 import type { Networks } from './network.js';
 
 export interface UpkeepOptions {
@@ -157,30 +158,41 @@ export class Upkeep {
   }
 
   async #learnNames(): Promise<void> {
-    const { state, events } = this.options;
+    const { events } = this.options;
     if (!events.connected) return;
-    for (const id of new Set(state.unnamed().map(({ network }) => network))) {
+    for (const id of new Set(this.#unlearnt().map(({ network }) => network))) {
       for (const container of (await events.network(id))?.containers ?? []) await this.learn(container);
     }
   }
 
-  /** Asks only if a name is missing: Docker is starting the container meanwhile. */
-  async learnMissed(container: string): Promise<void> {
-    if (this.options.state.unnamed().length > 0) await this.learn(container);
+  /** Endpoints whose container's name or labels are not known. */
+  #unlearnt(): DockerEndpoint[] {
+    const { state, host } = this.options;
+    const isUnlabelled = ({ endpoint }: DockerEndpoint): boolean => {
+      const there = host.endpoints.get(endpoint);
+      return there !== undefined && there.labels === undefined;
+    };
+    return [...new Set([...state.unnamed(), ...state.endpoints.list().filter(isUnlabelled)])];
   }
 
-  /** Asks Docker for a container's name and aliases on its networks, after an event. */
+  /** Asks only if something is missing: Docker is starting the container meanwhile. */
+  async learnMissed(container: string): Promise<void> {
+    if (this.#unlearnt().length > 0) await this.learn(container);
+  }
+
+  /** Asks Docker for a container's name, labels, and aliases on its networks, after an event. */
   async learn(container: string): Promise<void> {
     const { state, host, events } = this.options;
     if (state.endpoints.list().length === 0) return;
     try {
-      for (const { name, endpoint: id, aliases } of await events.container(container)) {
+      for (const { name, endpoint: id, aliases, labels } of await events.container(container)) {
         const record = state.endpoints.get(id);
         if (record === undefined) continue;
         await host.endpoints.describe(record.endpoint, {
           name,
           target: `docker:${name}`,
           aliases: aliases.filter(isName),
+          labels: labelsIn(labels),
         });
         if (!record.named) state.endpoints.put({ ...record, named: true });
       }

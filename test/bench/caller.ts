@@ -10,7 +10,7 @@ import { messageOf } from '../../core/errors.js';
 import { clientOptions } from '../../daemon/grpc.js';
 import { AgentServiceClient } from '../../proto/gen/weft/v1/agent.js';
 
-const [, , socketPath = '', network = ''] = process.argv;
+const [, , socketPath = '', network = '', labels = '{}'] = process.argv;
 const client = new AgentServiceClient(`unix:${socketPath}`, credentials.createInsecure(), clientOptions);
 const agent = new Agent({ keepAlive: true });
 
@@ -21,7 +21,7 @@ interface Call {
 
 const requestOf = (target: string) => ({
   ...{ network, target, aliases: [], noDefaultRoute: false, publish: [], dns: false },
-  ...{ publishEverywhere: false, allowedAddresses: [] },
+  ...{ publishEverywhere: false, allowedAddresses: [], labels: JSON.parse(labels) as Record<string, string> },
   ...{ name: undefined, ip: undefined, ip6: undefined, mac: undefined, ifname: undefined },
 });
 

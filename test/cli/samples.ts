@@ -29,6 +29,7 @@ export const network: Network = {
   internal: false,
   masquerade: true,
   portSecurity: true,
+  isolated: false,
   directAccess: false,
   vlan: undefined,
   parent: undefined,

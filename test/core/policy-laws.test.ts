@@ -61,19 +61,22 @@ const subjects = fc
       labels: fc.uniqueArray(label, { maxLength: 2, selector: (text) => text.split('=')[0] }),
       network: fc.integer({ min: 0, max: 2 }),
       node: fc.constantFrom(...NODES),
+      unlabelled: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
       isNode: fc.integer({ min: 0, max: 3 }).map((n) => n === 0),
     }),
     { minLength: 2, maxLength: 12 },
   )
   .map((all) =>
-    all.map(({ labels, network, node, isNode }, i): Subject => {
+    all.map(({ labels, network, node, isNode, unlabelled }, i): Subject => {
       const ips = [`10.${network}.0.${i + 1}`, `fd00:${network}::${i + 1}`].map((text) =>
         IpAddress.parse(text),
       );
       if (isNode) return { host: true, node, ips };
       return {
         ...{ node, network: NETWORKS[network] ?? '', name: `c${i}`, ips },
-        labels: Object.fromEntries(labels.map((text) => text.split('=') as [string, string])),
+        ...(unlabelled
+          ? { unlabelled }
+          : { labels: Object.fromEntries(labels.map((text) => text.split('=') as [string, string])) }),
       };
     }),
   );

@@ -8,7 +8,7 @@ import { checkRun, parseNewNetworkName, parseRunNetwork, type RunWords } from '.
 
 const words: RunWords = {
   network: 'blue',
-  attach: { aliases: [], allowedAddresses: [], publish: [], noDefaultRoute: false, dns: false },
+  attach: { aliases: [], allowedAddresses: [], labels: {}, publish: [], noDefaultRoute: false, dns: false },
   detached: false,
   remove: false,
   restart: 'no',

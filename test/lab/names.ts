@@ -96,6 +96,7 @@ export function agentOf(
           publish: [],
           publishEverywhere: false,
           allowedAddresses: [],
+          labels: {},
           dns: false,
         },
         ...none,

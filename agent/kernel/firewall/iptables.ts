@@ -121,7 +121,7 @@ export class IptablesFirewall implements NodeFirewallDriver {
     const families = forwardedFamilies(desired);
     const key = JSON.stringify({
       ...desired,
-      policyVersion: undefined,
+      itemsRevision: undefined,
       ports: [...(desired.ports?.keys() ?? [])],
       members: [...(desired.members?.values() ?? [])],
     });

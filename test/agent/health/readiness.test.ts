@@ -57,6 +57,7 @@ const follow = (
         ...given.memberships,
       },
       gateways: { handle: nothing },
+      policies: { handle: nothing },
       ports: { handle: nothing },
       publisher: { handle: () => undefined, kick: () => undefined, resync: () => undefined },
       pluginAddresses: { handle: () => undefined },

@@ -55,7 +55,7 @@ function joined(options: Partial<Endpoint>): {
       resolves: () => true,
       compile: (membership, one) => compileEndpoint(membership, one, true),
       describe: (_id, about) => {
-        endpoint = { ...endpoint, ...about };
+        endpoint = { ...endpoint, ...(typeof about === 'function' ? about(endpoint) : about) };
         return Promise.resolve();
       },
     },

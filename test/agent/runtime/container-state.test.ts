@@ -27,6 +27,7 @@ const record: ContainerRecord = {
         publishEverywhere: false,
         dns: false,
         allowedAddresses: [],
+        labels: {},
       },
       endpoint: 'fedcba9876543210',
       ip: '10.100.5.2/24',

@@ -56,7 +56,7 @@ function withManagers(files: ReturnType<typeof contents>): ReturnType<typeof con
 const withAllowed = (value: unknown): object[] =>
   (value as { attachments: { request: object }[] }).attachments.map((one) => ({
     ...one,
-    request: { ...one.request, allowedAddresses: [] },
+    request: { ...one.request, allowedAddresses: [], labels: {} },
   }));
 
 /** The content of each file by path, but for the lease id of etcd, which no reader ever used. */

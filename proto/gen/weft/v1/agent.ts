@@ -53,6 +53,13 @@ export interface AttachRequest {
   publishEverywhere: boolean;
   /** Prefixes that it may send from beside its own addresses. */
   allowedAddresses: string[];
+  /** What it is, for policies. */
+  labels: { [key: string]: string };
+}
+
+export interface AttachRequest_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 export interface GetAccessRequest {
@@ -72,6 +79,17 @@ export interface UpdateEndpointRequest {
   id: string;
   /** In place of those that it has. */
   allowedAddresses: string[];
+  /** Only labels change. */
+  keepAllowedAddresses: boolean;
+  /** Labels that it gets; others stay. */
+  labels: { [key: string]: string };
+  /** Keys of labels that go. */
+  removedLabels: string[];
+}
+
+export interface UpdateEndpointRequest_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 export interface InspectEndpointRequest {
@@ -294,6 +312,7 @@ function createBaseAttachRequest(): AttachRequest {
     dns: false,
     publishEverywhere: false,
     allowedAddresses: [],
+    labels: {},
   };
 }
 
@@ -341,6 +360,9 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     for (const v of message.allowedAddresses) {
       writer.uint32(402).string(v!);
     }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      AttachRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(482).fork()).join();
+    });
     return writer;
   },
 
@@ -469,6 +491,17 @@ export const AttachRequest: MessageFns<AttachRequest> = {
             message.allowedAddresses.push(reader.string());
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            const entry60 = AttachRequest_LabelsEntry.decode(reader, reader.uint32());
+            if (entry60.value !== undefined) {
+              message.labels[entry60.key] = entry60.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -509,6 +542,20 @@ export const AttachRequest: MessageFns<AttachRequest> = {
         : globalThis.Array.isArray(object?.allowed_addresses)
         ? object.allowed_addresses.map((e: any) => globalThis.String(e))
         : [],
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -556,6 +603,15 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     if (message.allowedAddresses?.length) {
       obj.allowedAddresses = message.allowedAddresses;
     }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -578,6 +634,100 @@ export const AttachRequest: MessageFns<AttachRequest> = {
     message.dns = object.dns ?? false;
     message.publishEverywhere = object.publishEverywhere ?? false;
     message.allowedAddresses = object.allowedAddresses?.map((e) => e) || [];
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseAttachRequest_LabelsEntry(): AttachRequest_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const AttachRequest_LabelsEntry: MessageFns<AttachRequest_LabelsEntry> = {
+  encode(message: AttachRequest_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AttachRequest_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAttachRequest_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AttachRequest_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: AttachRequest_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<AttachRequest_LabelsEntry>, I>>(base?: I): AttachRequest_LabelsEntry {
+    return AttachRequest_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AttachRequest_LabelsEntry>, I>>(object: I): AttachRequest_LabelsEntry {
+    const message = createBaseAttachRequest_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -752,7 +902,7 @@ export const Access: MessageFns<Access> = {
 };
 
 function createBaseUpdateEndpointRequest(): UpdateEndpointRequest {
-  return { id: "", allowedAddresses: [] };
+  return { id: "", allowedAddresses: [], keepAllowedAddresses: false, labels: {}, removedLabels: [] };
 }
 
 export const UpdateEndpointRequest: MessageFns<UpdateEndpointRequest> = {
@@ -762,6 +912,15 @@ export const UpdateEndpointRequest: MessageFns<UpdateEndpointRequest> = {
     }
     for (const v of message.allowedAddresses) {
       writer.uint32(18).string(v!);
+    }
+    if (message.keepAllowedAddresses !== false) {
+      writer.uint32(480).bool(message.keepAllowedAddresses);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      UpdateEndpointRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(490).fork()).join();
+    });
+    for (const v of message.removedLabels) {
+      writer.uint32(498).string(v!);
     }
     return writer;
   },
@@ -795,6 +954,33 @@ export const UpdateEndpointRequest: MessageFns<UpdateEndpointRequest> = {
             message.allowedAddresses.push(reader.string());
             continue;
           }
+          case 60: {
+            if (tag !== 480) {
+              break;
+            }
+
+            message.keepAllowedAddresses = reader.bool();
+            continue;
+          }
+          case 61: {
+            if (tag !== 490) {
+              break;
+            }
+
+            const entry61 = UpdateEndpointRequest_LabelsEntry.decode(reader, reader.uint32());
+            if (entry61.value !== undefined) {
+              message.labels[entry61.key] = entry61.value;
+            }
+            continue;
+          }
+          case 62: {
+            if (tag !== 498) {
+              break;
+            }
+
+            message.removedLabels.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -815,6 +1001,30 @@ export const UpdateEndpointRequest: MessageFns<UpdateEndpointRequest> = {
         : globalThis.Array.isArray(object?.allowed_addresses)
         ? object.allowed_addresses.map((e: any) => globalThis.String(e))
         : [],
+      keepAllowedAddresses: isSet(object.keepAllowedAddresses)
+        ? globalThis.Boolean(object.keepAllowedAddresses)
+        : isSet(object.keep_allowed_addresses)
+        ? globalThis.Boolean(object.keep_allowed_addresses)
+        : false,
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      removedLabels: globalThis.Array.isArray(object?.removedLabels)
+        ? object.removedLabels.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.removed_labels)
+        ? object.removed_labels.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -826,6 +1036,21 @@ export const UpdateEndpointRequest: MessageFns<UpdateEndpointRequest> = {
     if (message.allowedAddresses?.length) {
       obj.allowedAddresses = message.allowedAddresses;
     }
+    if (message.keepAllowedAddresses !== false) {
+      obj.keepAllowedAddresses = message.keepAllowedAddresses;
+    }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
+    if (message.removedLabels?.length) {
+      obj.removedLabels = message.removedLabels;
+    }
     return obj;
   },
 
@@ -836,6 +1061,106 @@ export const UpdateEndpointRequest: MessageFns<UpdateEndpointRequest> = {
     const message = createBaseUpdateEndpointRequest();
     message.id = object.id ?? "";
     message.allowedAddresses = object.allowedAddresses?.map((e) => e) || [];
+    message.keepAllowedAddresses = object.keepAllowedAddresses ?? false;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.removedLabels = object.removedLabels?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseUpdateEndpointRequest_LabelsEntry(): UpdateEndpointRequest_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const UpdateEndpointRequest_LabelsEntry: MessageFns<UpdateEndpointRequest_LabelsEntry> = {
+  encode(message: UpdateEndpointRequest_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateEndpointRequest_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateEndpointRequest_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpdateEndpointRequest_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: UpdateEndpointRequest_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<UpdateEndpointRequest_LabelsEntry>, I>>(
+    base?: I,
+  ): UpdateEndpointRequest_LabelsEntry {
+    return UpdateEndpointRequest_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<UpdateEndpointRequest_LabelsEntry>, I>>(
+    object: I,
+  ): UpdateEndpointRequest_LabelsEntry {
+    const message = createBaseUpdateEndpointRequest_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -4065,6 +4390,10 @@ export type DeepPartial<T> = T extends Builtin ? T
 type KeysOfUnion<T> = T extends T ? keyof T : never;
 export type Exact<P, I extends P> = P extends Builtin ? P
   : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
+}
 
 function isSet(value: any): boolean {
   return value !== null && value !== undefined;

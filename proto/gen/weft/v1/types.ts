@@ -83,6 +83,8 @@ export interface Network {
   portSecurity: boolean;
   /** The LAN and other bridges reach what is not published. */
   directAccess: boolean;
+  /** Its containers admit only what a policy allows. */
+  isolated: boolean;
 }
 
 /** Move of a network to another backend. */
@@ -255,6 +257,18 @@ export interface Status {
   warnings: Problem[];
   /** Programs whose containers this node attaches on their request. */
   plugins: StatusPlugin[];
+  /** Absent: an agent that knows no policies. */
+  policies?: StatusPolicies | undefined;
+}
+
+/** The policies that a node keeps. */
+export interface StatusPolicies {
+  /** Equal for the same policies. */
+  digest: string;
+  /** Of its networks, those that are isolated. */
+  isolated: string[];
+  /** What it does not enforce. */
+  gaps: Problem[];
 }
 
 /** A program that this node serves. */
@@ -356,6 +370,7 @@ function createBaseNetwork(): Network {
     move: undefined,
     portSecurity: false,
     directAccess: false,
+    isolated: false,
   };
 }
 
@@ -438,6 +453,9 @@ export const Network: MessageFns<Network> = {
     }
     if (message.directAccess !== false) {
       writer.uint32(408).bool(message.directAccess);
+    }
+    if (message.isolated !== false) {
+      writer.uint32(480).bool(message.isolated);
     }
     return writer;
   },
@@ -663,6 +681,14 @@ export const Network: MessageFns<Network> = {
             message.directAccess = reader.bool();
             continue;
           }
+          case 60: {
+            if (tag !== 480) {
+              break;
+            }
+
+            message.isolated = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -733,6 +759,7 @@ export const Network: MessageFns<Network> = {
         : isSet(object.direct_access)
         ? globalThis.Boolean(object.direct_access)
         : false,
+      isolated: isSet(object.isolated) ? globalThis.Boolean(object.isolated) : false,
     };
   },
 
@@ -816,6 +843,9 @@ export const Network: MessageFns<Network> = {
     if (message.directAccess !== false) {
       obj.directAccess = message.directAccess;
     }
+    if (message.isolated !== false) {
+      obj.isolated = message.isolated;
+    }
     return obj;
   },
 
@@ -850,6 +880,7 @@ export const Network: MessageFns<Network> = {
     message.move = (object.move !== undefined && object.move !== null) ? Move.fromPartial(object.move) : undefined;
     message.portSecurity = object.portSecurity ?? false;
     message.directAccess = object.directAccess ?? false;
+    message.isolated = object.isolated ?? false;
     return message;
   },
 };
@@ -2713,6 +2744,7 @@ function createBaseStatus(): Status {
     problems: [],
     warnings: [],
     plugins: [],
+    policies: undefined,
   };
 }
 
@@ -2744,6 +2776,9 @@ export const Status: MessageFns<Status> = {
     }
     for (const v of message.plugins) {
       StatusPlugin.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.policies !== undefined) {
+      StatusPolicies.encode(message.policies, writer.uint32(482).fork()).join();
     }
     return writer;
   },
@@ -2833,6 +2868,14 @@ export const Status: MessageFns<Status> = {
             message.plugins.push(StatusPlugin.decode(reader, reader.uint32()));
             continue;
           }
+          case 60: {
+            if (tag !== 482) {
+              break;
+            }
+
+            message.policies = StatusPolicies.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2860,6 +2903,7 @@ export const Status: MessageFns<Status> = {
       plugins: globalThis.Array.isArray(object?.plugins)
         ? object.plugins.map((e: any) => StatusPlugin.fromJSON(e))
         : [],
+      policies: isSet(object.policies) ? StatusPolicies.fromJSON(object.policies) : undefined,
     };
   },
 
@@ -2892,6 +2936,9 @@ export const Status: MessageFns<Status> = {
     if (message.plugins?.length) {
       obj.plugins = message.plugins.map((e) => StatusPlugin.toJSON(e));
     }
+    if (message.policies !== undefined) {
+      obj.policies = StatusPolicies.toJSON(message.policies);
+    }
     return obj;
   },
 
@@ -2915,6 +2962,110 @@ export const Status: MessageFns<Status> = {
     message.problems = object.problems?.map((e) => Problem.fromPartial(e)) || [];
     message.warnings = object.warnings?.map((e) => Problem.fromPartial(e)) || [];
     message.plugins = object.plugins?.map((e) => StatusPlugin.fromPartial(e)) || [];
+    message.policies = (object.policies !== undefined && object.policies !== null)
+      ? StatusPolicies.fromPartial(object.policies)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseStatusPolicies(): StatusPolicies {
+  return { digest: "", isolated: [], gaps: [] };
+}
+
+export const StatusPolicies: MessageFns<StatusPolicies> = {
+  encode(message: StatusPolicies, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    for (const v of message.isolated) {
+      writer.uint32(18).string(v!);
+    }
+    for (const v of message.gaps) {
+      Problem.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatusPolicies {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatusPolicies();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.isolated.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.gaps.push(Problem.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StatusPolicies {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      isolated: globalThis.Array.isArray(object?.isolated) ? object.isolated.map((e: any) => globalThis.String(e)) : [],
+      gaps: globalThis.Array.isArray(object?.gaps) ? object.gaps.map((e: any) => Problem.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: StatusPolicies): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.isolated?.length) {
+      obj.isolated = message.isolated;
+    }
+    if (message.gaps?.length) {
+      obj.gaps = message.gaps.map((e) => Problem.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StatusPolicies>, I>>(base?: I): StatusPolicies {
+    return StatusPolicies.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StatusPolicies>, I>>(object: I): StatusPolicies {
+    const message = createBaseStatusPolicies();
+    message.digest = object.digest ?? "";
+    message.isolated = object.isolated?.map((e) => e) || [];
+    message.gaps = object.gaps?.map((e) => Problem.fromPartial(e)) || [];
     return message;
   },
 };

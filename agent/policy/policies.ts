@@ -1,0 +1,289 @@
+// The policies that this node keeps: their items for the firewall, from the records and the node's own containers.
+//
+// Local containers count as soon as they are bound, before their links exist; others as etcd has them. Until etcd has been read,
+// the policies of the last run are in force, and what they made in the kernel stays.
+import { ownGateways, type Membership } from '../../core/compile.js';
+import { driverOf } from '../../core/drivers/index.js';
+import { messageOf } from '../../core/errors.js';
+import {
+  closingOf,
+  digestOf,
+  nodeSubjects,
+  PolicyClasses,
+  PolicyState,
+  subjectOf,
+  type Policy,
+  type PolicyChange,
+  type PolicyEntry,
+  type PolicyRules,
+} from '../../core/policy/index.js';
+import type { Endpoint } from '../../core/records.js';
+import type { Logger } from '../../daemon/log.js';
+import type { Change, Store } from '../../store/store.js';
+import type { Kernel } from '../kernel/index.js';
+import { FIREWALL, type Problem, type Problems } from '../health/index.js';
+
+type FirewallDriver = Kernel['firewall'];
+
+export interface PoliciesOptions {
+  store: Pick<Store, 'view' | 'isSynced'>;
+  memberships: { list(): Membership[]; get(network: string): Membership | undefined };
+  reconciler: { changePolicy(): Promise<void> };
+  firewall: Pick<FirewallDriver, 'noBridge' | 'denials'>;
+  state: { savePolicies(policies: readonly Policy[]): void };
+  problems: Problems;
+  log: Logger;
+  node: string;
+  /** What the node reports has changed. */
+  changed?: () => void;
+}
+
+/** Dropped packets. */
+export interface Denial {
+  /** The container's. */
+  endpoint: string;
+  network: string;
+  /** Absent: the isolation of the network. */
+  policy?: string;
+  packets: number;
+}
+
+/** What a node says of its policies. */
+export interface PolicyReport {
+  /** Of the policies that are in force. */
+  digest: string;
+  /** Of its networks, those that are isolated. */
+  isolated: readonly string[];
+  /** What is not enforced, and why. */
+  gaps: readonly Problem[];
+}
+
+const LOOPBACK = ['127.0.0.1', '::1'];
+
+/** A container of this node. */
+function localEntry(endpoint: Endpoint, membership: Membership | undefined): PolicyEntry {
+  const subject = subjectOf(endpoint);
+  if (subject.host === true) return { subject };
+  const gateway = membership && driverOf(membership.network).hostLink(membership)?.mac;
+  return {
+    subject,
+    local: gateway === undefined ? {} : { port: { link: endpoint.hostIfname, gateway } },
+  };
+}
+
+export class Policies {
+  #policies: readonly Policy[] = [];
+  #state = new PolicyState(new PolicyClasses([], new Set()));
+  /** By id: those that are being attached are in no list yet. */
+  readonly #local = new Map<string, Endpoint>();
+  #nodes: ReadonlySet<string> = new Set();
+  /** Names of the networks that the state was made for. */
+  #networks = '';
+  /** Keys of items that the firewall does not know yet. */
+  readonly #news = new Set<string>();
+  #report: PolicyReport = { digest: digestOf([]), isolated: [], gaps: [] };
+
+  constructor(private readonly options: PoliciesOptions) {}
+
+  get report(): PolicyReport {
+    return this.#report;
+  }
+
+  /** The policies of the last run. */
+  restore(policies: readonly Policy[]): void {
+    this.#policies = policies;
+    this.#rebuild();
+  }
+
+  /** What the firewall does not know yet. */
+  take(): { rules: PolicyRules | undefined; changes: PolicyChange[] } {
+    const changes = [...this.#news].map((key): PolicyChange => [key, this.#state.items.get(key)]);
+    this.#news.clear();
+    return { rules: this.#isUsed ? this.#state.rules : undefined, changes };
+  }
+
+  get hasNews(): boolean {
+    return this.#news.size > 0;
+  }
+
+  /** A container of this node comes or changes; the firewall takes it with the next change. */
+  bind(endpoint: Endpoint): void {
+    this.#local.set(endpoint.id, endpoint);
+    this.#setLocal(endpoint);
+  }
+
+  release({ id }: Endpoint): void {
+    this.#local.delete(id);
+    this.#set(`endpoint ${id}`, undefined);
+  }
+
+  /** Changes of the store, after the memberships have handled them. */
+  async handle(changes: readonly Change[]): Promise<void> {
+    if (changes.some(({ kind }) => kind === 'policy' || kind === 'network')) return this.refresh();
+    if (!this.#isUsed) return;
+    if (changes.some(({ kind }) => kind === 'lease' || kind === 'node')) this.#setNodes();
+    for (const change of changes)
+      if (change.kind === 'endpoint' && this.options.memberships.get(change.network) !== undefined)
+        this.#setRemote(change.id, change.after);
+    if (this.hasNews) await this.#apply();
+  }
+
+  /** The records, or the networks of this node, may be others. */
+  async refresh(): Promise<void> {
+    const { store, state, log } = this.options;
+    if (store.isSynced) {
+      const now = [...store.view.policies.values()];
+      if (digestOf(now) !== digestOf(this.#policies)) {
+        try {
+          state.savePolicies(now);
+        } catch (error) {
+          log.warn('the policies could not be saved for the next start', { error: messageOf(error) });
+        }
+      }
+      this.#policies = now;
+    }
+    const before = this.#state;
+    this.#rebuild();
+    if (before === this.#state && !this.hasNews) return this.#tell();
+    await this.#apply();
+  }
+
+  /** Packets that no policy allowed to containers of this node, and what closes each of them. @throws WeftError */
+  denials(): Denial[] {
+    if (!this.#isUsed) return [];
+    const { policies, isolated } = this.#state.classes;
+    const byIp = new Map(
+      [...this.#local.values()].flatMap((endpoint) =>
+        subjectOf(endpoint).ips.map((ip) => [ip.toString(), { endpoint, ip }] as const),
+      ),
+    );
+    return this.options.firewall.denials().flatMap(({ ip: text, packets }): Denial[] => {
+      const { endpoint, ip } = byIp.get(text) ?? {};
+      if (endpoint === undefined || ip === undefined) return [];
+      const by = closingOf({ policies, isolated }, subjectOf(endpoint), ip)?.by;
+      const { id, network } = endpoint;
+      return [{ endpoint: id, network, packets, ...(by !== undefined && { policy: by }) }];
+    });
+  }
+
+  get #isUsed(): boolean {
+    return this.#state.classes.isUsed;
+  }
+
+  #isolated(): string[] {
+    return this.options.memberships
+      .list()
+      .filter(({ network }) => network.isolated === true)
+      .map(({ network }) => network.name)
+      .toSorted();
+  }
+
+  /** Everything anew, where policies or networks are others than before. */
+  #rebuild(): void {
+    const classes = new PolicyClasses(
+      this.#policies.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+      new Set(this.#isolated()),
+    );
+    const networks = JSON.stringify(this.options.memberships.list().map(({ network }) => network.name));
+    if (classes.key === this.#state.classes.key && networks === this.#networks) return this.#setNodes();
+    const before = this.#state;
+    this.#networks = networks;
+    this.#state = new PolicyState(classes);
+    for (const key of before.items.keys()) this.#news.add(key);
+    this.#nodes = new Set();
+    this.#setNodes();
+    for (const endpoint of this.#local.values()) this.#setLocal(endpoint);
+    for (const { network } of this.options.memberships.list())
+      for (const endpoint of this.options.store.view.endpoints.get(network.name)?.values() ?? [])
+        this.#setRemote(endpoint.id, endpoint);
+  }
+
+  #setLocal(endpoint: Endpoint): void {
+    this.#set(
+      `endpoint ${endpoint.id}`,
+      localEntry(endpoint, this.options.memberships.get(endpoint.network)),
+    );
+  }
+
+  /** The records of this node's own containers are behind them. */
+  #setRemote(id: string, endpoint: Endpoint | undefined): void {
+    if (this.#local.has(id) || endpoint?.node === this.options.node) return;
+    this.#set(`endpoint ${id}`, endpoint && { subject: subjectOf(endpoint) });
+  }
+
+  #setNodes(): void {
+    if (!this.#isUsed) return;
+    const { store, memberships, node } = this.options;
+    const mine = memberships.list();
+    const ips = [...LOOPBACK, ...mine.flatMap((one) => ownGateways(one).map(String))];
+    const now = nodeSubjects({
+      nodes: store.view.nodes.values(),
+      leases: mine.flatMap(({ network, lease }) => [
+        lease,
+        ...(store.view.leases.get(network.name)?.values() ?? []),
+      ]),
+      own: { node, ips },
+    });
+    for (const key of this.#nodes) if (!now.has(key)) this.#set(key, undefined);
+    for (const [key, subject] of now) this.#set(key, { subject });
+    this.#nodes = new Set(now.keys());
+  }
+
+  #set(key: string, entry: PolicyEntry | undefined): void {
+    if (!this.#isUsed) return;
+    for (const [name] of this.#state.set(key, entry)) this.#news.add(name);
+  }
+
+  async #apply(): Promise<void> {
+    try {
+      await this.options.reconciler.changePolicy();
+      this.#tell();
+    } catch (error) {
+      // The next comparison of the firewall writes it.
+      this.options.log.warn('policies could not be written', { error: messageOf(error) });
+    }
+  }
+
+  #tell(): void {
+    const gaps = this.#gaps();
+    const report = { digest: digestOf(this.#policies), isolated: this.#isolated(), gaps };
+    this.options.problems.replace(FIREWALL, 'policy', new Map(gaps.map((gap) => [gap.what, gap])));
+    const isNews = JSON.stringify(report) !== JSON.stringify(this.#report);
+    this.#report = report;
+    if (isNews) this.options.changed?.();
+  }
+
+  /** What is closed by the records, and not by this node. */
+  #gaps(): Problem[] {
+    if (!this.#isUsed) return [];
+    const { firewall, memberships } = this.options;
+    if (firewall.noBridge !== undefined)
+      return [
+        {
+          what: 'policies',
+          why: `this node does not enforce them: ${firewall.noBridge}`,
+          fix: 'Use nftables, and a kernel with nf_tables for bridges (NF_TABLES_BRIDGE).',
+        },
+      ];
+    const { classes } = this.#state;
+    return memberships.list().flatMap((membership): Problem[] => {
+      const { name } = membership.network;
+      const unguarded = [...this.#local.values()].filter((endpoint) => {
+        const { subject, local } = localEntry(endpoint, membership);
+        return (
+          endpoint.network === name &&
+          local?.port === undefined &&
+          subject.ips.some((ip) => classes.targetOf(subject, ip) !== undefined)
+        );
+      });
+      if (unguarded.length === 0) return [];
+      return [
+        {
+          what: `policies for network ${name}`,
+          why: `this node does not enforce them between ${unguarded.map((one) => one.name).join(', ')} and others of the bridge or the LAN: the node only bridges them`,
+          fix: 'Attach the containers to an overlay network.',
+        },
+      ];
+    });
+  }
+}

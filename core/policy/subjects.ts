@@ -1,0 +1,49 @@
+// Containers and nodes of a cluster as policies see them.
+import { bareIp, IpAddress } from '../address.js';
+import { gatewayOf } from '../link-names.js';
+import { isHost, type Endpoint, type Lease, type NodeRecord } from '../records.js';
+import type { Subject } from './selector.js';
+
+export function subjectOf({ name, network, node, labels, manager, target, ip, ip6 }: Endpoint): Subject {
+  return {
+    ...{ name, network, node },
+    ...(labels !== undefined && { labels }),
+    // Docker tells them once it has made the endpoint.
+    ...(labels === undefined && manager === 'docker' && { unlabelled: true }),
+    ...(isHost({ target }) && { host: true }),
+    ips: [ip, ...(ip6 === undefined ? [] : [ip6])].map((text) => IpAddress.parse(bareIp(text))),
+  };
+}
+
+export interface NodeSources {
+  nodes: Iterable<NodeRecord>;
+  /** Of the networks that count. */
+  leases: Iterable<Lease>;
+  /** Further addresses of one node. */
+  own?: { node: string; ips: readonly string[] };
+}
+
+/** The nodes themselves, by keys of their own: the addresses that their packets have. */
+export function nodeSubjects({ nodes, leases, own }: NodeSources): Map<string, Subject> {
+  const found = new Map<string, { node?: string; ips: Set<string> }>();
+  const add = (key: string, node: string | undefined, ips: readonly (string | undefined)[]): void => {
+    const there = found.get(key) ?? { ...(node !== undefined && { node }), ips: new Set<string>() };
+    for (const ip of ips) if (ip !== undefined) there.ips.add(ip);
+    found.set(key, there);
+  };
+  for (const { network, node, subnet, subnet6 } of leases) {
+    const prefixes = subnet6 === undefined ? [subnet] : [subnet, subnet6];
+    // A tunnel has the first address, the containers' gateway the second.
+    const ips = prefixes.flatMap((prefix) => [prefix.base.toString(), gatewayOf(prefix).toString()]);
+    add(node === undefined ? `lease ${network} ${subnet.toString()}` : `node ${node}`, node, ips);
+  }
+  for (const { name, publicIp, publicIp6, underlayIp, underlayIp6 } of nodes)
+    add(`node ${name}`, name, [publicIp, publicIp6, underlayIp, underlayIp6]);
+  if (own !== undefined) add(`node ${own.node}`, own.node, own.ips);
+  return new Map(
+    [...found].map(([key, { node, ips }]) => [
+      key,
+      { host: true, ...(node !== undefined && { node }), ips: [...ips].map((ip) => IpAddress.parse(ip)) },
+    ]),
+  );
+}
