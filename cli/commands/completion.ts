@@ -162,6 +162,7 @@ async function argumentNames(command: Command, argument: string, connect: Connec
   if (argument === 'network') return namesOf('network', connect);
   const group = command.parent?.name();
   if (command.name() === 'create') return [];
+  if (group === 'policy') return policyArguments(command.name(), connect);
   if (group === 'network' && command.name() === 'route') return namesOf('network', connect);
   if (group === 'port') return argument === 'endpoint' ? namesOf('endpoint', connect) : [];
   if (group === 'dns') return command.name() === 'add' || argument !== 'name' ? [] : namesOf('dns', connect);
@@ -190,8 +191,14 @@ async function targets(connect: Connector): Promise<string[]> {
   }
 }
 
+async function policyArguments(command: string, connect: Connector): Promise<string[]> {
+  if (command === 'inspect' || command === 'rm') return namesOf('policy', connect);
+  if (command !== 'test') return [];
+  return [...(await namesOf('endpoint', connect)), ...(await namesOf('node', connect))];
+}
+
 async function namesOf(
-  kind: 'network' | 'node' | 'endpoint' | 'dns' | 'container',
+  kind: 'network' | 'node' | 'endpoint' | 'dns' | 'container' | 'policy',
   connect: Connector,
 ): Promise<string[]> {
   try {
@@ -206,6 +213,10 @@ async function namesOf(
         );
       case 'endpoint':
         return (await endpointsOf(connect)).map((it) => it.name);
+      case 'policy':
+        return (
+          await connect.controller('PolicyService', (client) => client.listPolicies, {}, ASK_MS)
+        ).policies.map((it) => it.name);
       case 'dns':
         return [
           ...new Set(

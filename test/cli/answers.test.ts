@@ -139,7 +139,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
   );
   await fakes.weft(
     ...'attach blue pid:4711 --name web --alias www --alias w3 --ip 10.100.5.9 --ip6 fd42:100::9'.split(' '),
-    ...'--mac 02-00-00-00-00-2A --ifname net7 --no-default-route --publish 8080:80 --publish 53:53/udp --everywhere --allowed-address 10.100.7.200 --allowed-address fd42:200::/64'.split(
+    ...'--mac 02-00-00-00-00-2A --ifname net7 --no-default-route --publish 8080:80 --publish 53:53/udp --everywhere --allowed-address 10.100.7.200 --allowed-address fd42:200::/64 --label role=web --label tier='.split(
       ' ',
     ),
   );
@@ -212,6 +212,7 @@ test.serial('every option of create and attach reaches the services', async (t) 
         name: 'web',
         aliases: ['www', 'w3'],
         allowedAddresses: ['10.100.7.200/32', 'fd42:200::/64'],
+        labels: { role: 'web', tier: '' },
         publish: ['8080:80', '53:53/udp'],
         publishEverywhere: true,
         vlan: undefined,

@@ -24,6 +24,7 @@ async function worker(): Promise<void> {
         },
         ...{ ifname: 'eth0', hostIfname: 'wfepnone', mac: '02:00:00:00:00:2a', defaultRoute: false },
         ip: `10.100.${200 + (n >> 8)}.${n & 0xff}/24`,
+        labels: { app: `${n % 1000}` },
         ...{ aliases: ['crowd'], publish: [], manager: 'weft', createdAt: '' },
       },
       { unique: false },

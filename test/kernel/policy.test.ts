@@ -1,0 +1,117 @@
+// Policies in weft's nftables tables: written, changed by element, repaired. What they do to traffic is in the cluster's tests.
+import './private.js';
+
+import test from 'ava';
+
+import { openFirewall, type NodeFirewallDriver } from '../../agent/kernel/firewall/index.js';
+import { IpNetwork } from '../../core/address.js';
+import type { Firewall } from '../../core/firewall.js';
+import type { PolicyItem } from '../../core/policy/index.js';
+import { sh } from './firewall-world.js';
+
+let firewall: NodeFirewallDriver;
+test.before(async () => {
+  firewall = await openFirewall('nftables');
+});
+test.after.always(() => firewall.close());
+
+const [ADDRESS, ADDRESS6, ALL, PORTS, PORT, PORTS_MORE]: PolicyItem[] = [
+  { policy: 'address', ip: '10.1.0.2', peer: 0x1_0001, target: 0xfffe_fffe },
+  { policy: 'address', ip: 'fd00:1::3', peer: 0xfffe_0001 },
+  { policy: 'verdict', peer: 0x1_0001, target: 0xfffe_fffe },
+  { policy: 'verdict', peer: 0x1_0001, target: 0x1_000a, ports: { protocol: 'tcp', first: 80, last: 90 } },
+  { policy: 'port', link: 'wfepa', gateway: '02:77:0a:01:00:01', closed: true },
+  { policy: 'verdict', peer: 0x1_0001, target: 0x1_000a, ports: { protocol: 'udp', first: 53, last: 53 } },
+] as const;
+
+const desired = (version: number, ...items: (PolicyItem | undefined)[]): Firewall => ({
+  networks: [
+    {
+      name: 'blue',
+      links: ['wfbr1', 'wfvx1'],
+      tunnels: ['wfvx1'],
+      prefixes: [IpNetwork.parse('10.1.0.0/16'), IpNetwork.parse('fd00:1::/48')],
+      internal: false,
+      masquerade: true,
+    },
+  ],
+  containers: new Map(),
+  policy: {
+    ranges: [
+      { family: 4, first: '0.0.0.0', last: '9.255.255.255', peer: 0x2_0002 },
+      { family: 4, first: '10.0.0.0', last: '10.255.255.255', peer: 0x2_0003 },
+      { family: 4, first: '192.0.2.7', last: '192.0.2.7', peer: 0x2_0004 },
+      { family: 6, first: '::', last: 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff', peer: 0x2_0002 },
+    ],
+  },
+  policyItems: new Map(items.flatMap((item, i) => (item === undefined ? [] : [[`${i}`, item] as const]))),
+  policyVersion: version,
+});
+
+const NOTHING = { repaired: [], applied: [], problems: [] };
+const FIRST = [ADDRESS, ADDRESS6, ALL, PORTS, PORT];
+
+/** A driver that knows nothing of what is there. */
+async function freshReport(state: Firewall): Promise<unknown> {
+  const other = await openFirewall('nftables');
+  try {
+    return await other.ensure(state);
+  } finally {
+    other.close();
+  }
+}
+
+test.serial('what is written is read back as the same, by a later run as well', async (t) => {
+  await firewall.ensure(desired(1, ...FIRST));
+  t.deepEqual(await freshReport(desired(1, ...FIRST)), NOTHING);
+  const listed = await sh('nft list ruleset');
+  for (const element of [
+    '10.1.0.2 : fffe:fffe',
+    '0x00010001 . 1:a . tcp . 80-90 : accept',
+    '"wfepa" : 02:77:0a:01:00:01',
+  ])
+    t.true(listed.includes(element), `${element} is missing in\n${listed}`);
+  // People save their rules, and load them again.
+  await sh('nft list table inet weft | unshare --net nft -f -');
+});
+
+test.serial('an item comes and goes by its own elements', async (t) => {
+  await firewall.ensure(desired(1, ...FIRST));
+  const [more, gone] = [PORTS_MORE, ADDRESS];
+  if (more === undefined || gone === undefined) return t.fail();
+  const next = [undefined, ADDRESS6, ALL, PORTS, PORT, more];
+  await sh('nft add table ip others');
+  await firewall.ensure(desired(1, ...FIRST));
+  t.deepEqual(await firewall.changeItems(desired(2, ...next), [more], [gone]), NOTHING);
+  t.deepEqual(await freshReport(desired(2, ...next)), NOTHING);
+  const listed = await sh('nft list ruleset');
+  t.true(listed.includes('udp . 53 : accept'));
+  t.false(listed.includes('10.1.0.2 :'));
+  await sh('nft delete table ip others');
+});
+
+test.serial('what was flushed is repaired; without policies nothing of them is there', async (t) => {
+  await firewall.ensure(desired(1, ...FIRST));
+  await sh(
+    'nft flush map inet weft verdicts; nft flush chain bridge weft detour; nft flush set bridge weft shut',
+  );
+  const { repaired } = await firewall.ensure(desired(1, ...FIRST));
+  t.true(
+    repaired.some((words) => words.includes('verdicts')),
+    repaired.join('\n'),
+  );
+  t.true(
+    repaired.some((words) => words.includes('detour')),
+    repaired.join('\n'),
+  );
+  t.deepEqual(await freshReport(desired(1, ...FIRST)), NOTHING);
+  const { policy: _policy, policyItems: _items, policyVersion: _version, ...without } = desired(1);
+  await firewall.ensure(without);
+  t.notRegex(await sh('nft list ruleset'), /guarded|verdicts|detour|admission/);
+});
+
+test.serial('until the records are complete, items of an earlier run stay', async (t) => {
+  await firewall.ensure(desired(1, ...FIRST));
+  t.deepEqual(await freshReport({ ...desired(1, PORT), keepItems: true }), NOTHING);
+  t.true((await sh('nft list ruleset')).includes('10.1.0.2 : fffe:fffe'));
+});
