@@ -81,6 +81,8 @@ export class Policies {
   #networks = '';
   /** Keys of items that the firewall does not know yet. */
   readonly #news = new Set<string>();
+  /** What is no item may have changed, too. */
+  #isAnew = false;
   #report: PolicyReport = { digest: digestOf([]), isolated: [], gaps: [] };
 
   constructor(private readonly options: PoliciesOptions) {}
@@ -99,11 +101,12 @@ export class Policies {
   take(): { rules: PolicyRules | undefined; changes: PolicyChange[] } {
     const changes = [...this.#news].map((key): PolicyChange => [key, this.#state.items.get(key)]);
     this.#news.clear();
+    this.#isAnew = false;
     return { rules: this.#isUsed ? this.#state.rules : undefined, changes };
   }
 
   get hasNews(): boolean {
-    return this.#news.size > 0;
+    return this.#isAnew || this.#news.size > 0;
   }
 
   /** A container of this node comes or changes; the firewall takes it with the next change. */
@@ -142,9 +145,8 @@ export class Policies {
       }
       this.#policies = now;
     }
-    const before = this.#state;
     this.#rebuild();
-    if (before === this.#state && !this.hasNews) return this.#tell();
+    if (!this.hasNews) return this.#tell();
     await this.#apply();
   }
 
@@ -189,6 +191,7 @@ export class Policies {
     const before = this.#state;
     this.#networks = networks;
     this.#state = new PolicyState(classes);
+    this.#isAnew ||= before.classes.isUsed || classes.isUsed;
     for (const key of before.items.keys()) this.#news.add(key);
     this.#nodes = new Set();
     this.#setNodes();

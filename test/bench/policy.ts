@@ -47,11 +47,15 @@ async function setUp(way: Way): Promise<Cluster> {
   await cluster.startEtcd();
   const config = { Network: '10.100.0.0/16', SubnetLen: 20, Backend: { Type: 'vxlan', VNI: 4100 } };
   await cluster.etcdctl('put', '/weft/networks/bench/config', JSON.stringify(config));
-  await cluster.lab.infra.must(
-    [process.execPath, join(CHECKOUT, 'build/test/lab/fill.js'), ETCD, 'bench', 'crowd', `${ENDPOINTS}`],
-    { timeoutMs: 120_000 },
-  );
-  if (way === 'with') await putPolicies(cluster);
+  const fill = (program: string, ...words: string[]): Promise<string> =>
+    cluster.lab.infra.must(
+      [process.execPath, join(CHECKOUT, `build/test/lab/${program}.js`), ETCD, ...words],
+      {
+        timeoutMs: 120_000,
+      },
+    );
+  await fill('fill', 'bench', 'crowd', `${ENDPOINTS}`);
+  if (way === 'with') await fill('fill-policies', `${POLICIES}`, LABEL.app);
   await cluster.startAgents(['h1', 'h2'], ['--join', 'bench']);
   await cluster.addContainers('one', 'near', 'far');
   for (const [host, name] of [
@@ -60,18 +64,11 @@ async function setUp(way: Way): Promise<Cluster> {
     ['h2', 'far'],
   ] as const)
     await cluster.attach(host, 'bench', name, '--label', `app=${LABEL.app}`);
+  if (way === 'with')
+    await cluster.lab.until('the policies are in force', async () =>
+      (await cluster.try('h1', 'nft list map inet weft verdicts')).stdout.includes('accept'),
+    );
   return cluster;
-}
-
-/** Each allows the containers of one application to speak to each other. */
-async function putPolicies(cluster: Cluster): Promise<void> {
-  const puts = Array.from({ length: POLICIES }, (_, n) => {
-    const selector = `app=${n}`;
-    const policy = { from: [selector], to: [selector], ports: n === 5 ? [] : ['tcp/80', `udp/${1000 + n}`] };
-    return `put /weft/policies/p${n} '${JSON.stringify(policy)}'`;
-  });
-  for (let at = 0; at < puts.length; at += 100)
-    await cluster.etcdctlIn(`\n${puts.slice(at, at + 100).join('\n')}\n\n\n`, 'txn');
 }
 
 async function measure(clusters: Record<Way, Cluster>): Promise<number> {
@@ -107,13 +104,13 @@ async function measure(clusters: Record<Way, Cluster>): Promise<number> {
   } finally {
     for (const caller of Object.values(callers)) caller.disconnect();
   }
-  const label = await labelTimes(clusters.with);
   const more = median(attaches.with) - median(attaches.without);
   const ratio = median(far.with) / median(far.without);
   console.log(`${POLICIES} policies, ${ENDPOINTS} containers`);
   line('echo to another host, µs', far, `ratio ${ratio.toFixed(3)} (wanted: at most ${WANTED.echo})`);
   line('echo to a neighbour, µs', near, `ratio ${(median(near.with) / median(near.without)).toFixed(3)}`);
   line('attach, ms', attaches, `${more.toFixed(2)} ms more (wanted: at most ${WANTED.attachMs})`);
+  const label = await labelTimes(clusters.with);
   console.log(
     `  a label on another node: median ${median(label).toFixed(0)} ms (wanted: at most ${WANTED.labelMs})`,
   );

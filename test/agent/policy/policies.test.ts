@@ -1,0 +1,146 @@
+// The policies that a node keeps: what the firewall is told, and when.
+import test from 'ava';
+
+import { Problems } from '../../../agent/health/index.js';
+import { Policies } from '../../../agent/policy/index.js';
+import { digestOf, parsePolicy, type Policy, type PolicyItem } from '../../../core/policy/index.js';
+import { silentLogger as log } from '../../../daemon/log.js';
+import { bridged, endpointOf, leaseOf, membershipOf, overlay } from '../../core/records.js';
+import { FakeStore } from '../../fakes/store.js';
+
+const DB = parsePolicy({ name: 'db', from: ['role=web'], to: ['role=db'], ports: ['5432'] });
+const network = overlay();
+const web = (labels = { role: 'web' }) =>
+  endpointOf(network, '10.100.9.2/24', { id: '00000000000000aa', node: 'n2', labels });
+const db = endpointOf(network, '10.100.5.2/24', {
+  ...{ id: '00000000000000bb', node: 'n1', labels: { role: 'db' }, hostIfname: 'wfepdb' },
+});
+
+function setUp({
+  noBridge,
+  networks = [network],
+}: { noBridge?: string; networks?: (typeof network | ReturnType<typeof bridged>)[] } = {}) {
+  const store = new FakeStore();
+  for (const one of networks) store.putNetwork(one);
+  const saved: (readonly Policy[])[] = [];
+  const items = new Map<string, PolicyItem>();
+  let writes = 0;
+  const memberships = networks.map((one) => membershipOf(one, leaseOf(one, 5, { node: 'n1' })));
+  const problems = new Problems();
+  const policies: Policies = new Policies({
+    ...{ store, problems, log, node: 'n1' },
+    memberships: {
+      list: () => memberships,
+      get: (name) => memberships.find((one) => one.network.name === name),
+    },
+    reconciler: {
+      changePolicy: () => {
+        writes++;
+        take();
+        return Promise.resolve();
+      },
+    },
+    firewall: { noBridge, denials: () => [{ ip: '10.100.5.2', packets: 7 }] },
+    state: { savePolicies: (all) => void saved.push(all) },
+  });
+  /** As the firewall does with every change of its own. */
+  const take = (): void => {
+    for (const [key, item] of policies.take().changes)
+      if (item === undefined) items.delete(key);
+      else items.set(key, item);
+  };
+  return { store, policies, items, saved, take, problems, memberships, writes: () => writes };
+}
+
+test('without policies nothing is told, and nothing is kept', async (t) => {
+  const { policies, items, take, writes } = setUp();
+  policies.bind(db);
+  await policies.refresh();
+  take();
+  t.is(items.size, 0);
+  t.is(writes(), 0);
+  t.is(policies.take().rules, undefined);
+});
+
+test('a container that is bound is told of with the change that binds it, before any record of it is', async (t) => {
+  const { store, policies, items, take } = setUp();
+  await store.createPolicy(DB);
+  await policies.refresh();
+  policies.bind(db);
+  t.true(policies.hasNews);
+  take();
+  const address = items.get('address 10.100.5.2');
+  t.true(address?.policy === 'address' && address.target !== undefined);
+  t.like(items.get('port wfepdb'), { closed: true });
+  // Also where everything is made anew meanwhile: it is in no list yet.
+  await store.createPolicy({ ...DB, name: 'more' });
+  await policies.refresh();
+  t.true(items.has('address 10.100.5.2'));
+  policies.release(db);
+  take();
+  t.false(items.has('address 10.100.5.2'));
+});
+
+test('containers of other nodes are followed by their records, and policies by theirs', async (t) => {
+  const { store, policies, items, saved } = setUp();
+  await store.createPolicy(DB);
+  await policies.refresh();
+  t.deepEqual(saved, [[DB]]);
+  policies.bind(db);
+  store.putRecordOf(web());
+  const change = { kind: 'endpoint', network: 'blue', id: web().id } as const;
+  await policies.handle([{ ...change, after: web() }]);
+  t.true(items.has('address 10.100.9.2'));
+  t.is([...items.values()].filter(({ policy }) => policy === 'verdict').length, 1);
+  await policies.handle([{ ...change, before: web(), after: web({ role: 'none' }) }]);
+  t.false(items.has('address 10.100.9.2'));
+  t.is([...items.values()].filter(({ policy }) => policy === 'verdict').length, 0);
+  await store.removePolicy('db');
+  await policies.handle([{ kind: 'policy', name: 'db', before: DB }]);
+  t.is(items.size, 0);
+  t.deepEqual(saved.at(-1), []);
+  t.is(policies.report.digest, digestOf([]));
+});
+
+test('the policies of the last run are in force until etcd has been read', async (t) => {
+  const { store, policies, items, take } = setUp();
+  store.isSynced = false;
+  policies.restore([DB]);
+  policies.bind(db);
+  await policies.refresh();
+  take();
+  t.true(items.has('address 10.100.5.2'));
+});
+
+const ALL = parsePolicy({ name: 'all', from: ['any'], to: ['any'], ports: [] });
+
+for (const [what, noBridge, why] of [
+  ['a firewall that sees no bridges', 'iptables sees nothing', /iptables sees nothing/],
+  ['a network that the node only bridges', undefined, /only bridges them/],
+] as const)
+  test(`what cannot be enforced is a problem, and in the report: ${what}`, async (t) => {
+    const lan = bridged('bridge', { name: 'lan', subnet: '10.120.0.0/24' });
+    const { store, policies, problems } = setUp({
+      ...(noBridge !== undefined && { noBridge }),
+      networks: [lan],
+    });
+    policies.bind({ ...db, network: 'lan', ip: '10.120.0.9/24' });
+    await policies.refresh();
+    t.deepEqual(policies.report.gaps, []);
+    await store.createPolicy(ALL);
+    await policies.refresh();
+    t.regex(policies.report.gaps[0]?.why ?? '', why);
+    t.is(problems.list().length, 1);
+    await store.removePolicy('all');
+    await policies.refresh();
+    t.deepEqual(policies.report.gaps, []);
+    t.is(problems.list().length, 0);
+  });
+
+test('what was dropped is told with the policy that closes the container', async (t) => {
+  const { store, policies } = setUp();
+  await store.createPolicy(DB);
+  await policies.refresh();
+  policies.bind(db);
+  t.deepEqual(policies.denials(), [{ endpoint: db.id, network: 'blue', packets: 7, policy: 'db' }]);
+});
