@@ -24,6 +24,7 @@ import type { Clouds } from '../../cloud/index.js';
 import { agentMetrics, networkScope, Problems } from '../health/index.js';
 import type { Kernel } from '../kernel/index.js';
 import { ControlAddresses, Gateways, Memberships, RouteOverlaps } from '../networks/index.js';
+import { Policies } from '../policy/index.js';
 import { Attachments, AttachmentState } from '../pipework/index.js';
 import { isGone, Reconciler, type SandboxKey } from '../reconcile/index.js';
 import { State } from '../state/index.js';
@@ -104,6 +105,12 @@ function assemble(options: DryRunOptions, answer: PlannedSteps) {
     onSandboxGone: () => undefined,
     onUnderlay: () => undefined,
     clouds: clouds && ((name) => clouds.get(name)),
+    policies: {
+      get hasNews() {
+        return policies.hasNews;
+      },
+      take: () => policies.take(),
+    },
   });
   const { instance } = loaded;
   const { subnetOnly = [] } = options;
@@ -128,6 +135,10 @@ function assemble(options: DryRunOptions, answer: PlannedSteps) {
     keepsOut: (network) => overlaps.keepsOut(network),
     subnetOnly,
   });
+  const policies = new Policies({
+    ...{ store, memberships, reconciler, state, problems, log, node },
+    firewall: kernel.firewall,
+  });
   const table = new EndpointTable();
   const publisher = new Publisher({
     ...{ store, log, metrics, problems, node, instance },
@@ -147,6 +158,7 @@ function assemble(options: DryRunOptions, answer: PlannedSteps) {
   const ports = new PublishedPorts({ kernel, store, memberships, reconciler, problems, log, node });
   const endpoints = new Endpoints({
     ...{ table, reconciler, memberships, addresses, publisher, ports, state, problems, log, resolvConf },
+    policies,
   });
   memberships.listen(endpoints);
   const attachmentState = new AttachmentState(stateDir, { readOnly: true });
@@ -160,7 +172,7 @@ function assemble(options: DryRunOptions, answer: PlannedSteps) {
   const gateways = new Gateways({ store, memberships, problems, node });
   return {
     ...{ kernel, store, loaded, problems, reconciler, memberships, endpoints, addresses, ports },
-    ...{ attachments, attachmentState, gateways, overlaps, control },
+    ...{ attachments, attachmentState, gateways, overlaps, control, policies },
     targetOf: ({ kind, id }: SandboxKey): string | undefined =>
       kind === 'endpoint'
         ? endpoints.get(id)?.target
@@ -189,6 +201,7 @@ async function restore(parts: Parts, answer: PlannedSteps): Promise<void> {
   };
   await parts.overlaps.look.now();
   await memberships.restore(loaded.networks);
+  parts.policies.restore(loaded.policies);
   await endpoints.restore(
     loaded.endpoints.filter(
       (endpoint) =>
@@ -229,6 +242,7 @@ async function takeUpRecords(
         what: `endpoint ${name} of network ${network} from etcd`,
       });
   await memberships.resume();
+  await parts.policies.refresh();
   await parts.gateways.join();
   for (const name of join) {
     // One that is not there is waited for; why another cannot be joined is for the agent to say.

@@ -105,6 +105,7 @@ export class Policies {
     return { rules: this.#isUsed ? this.#state.rules : undefined, changes };
   }
 
+  /** For the firewall. */
   get hasNews(): boolean {
     return this.#isAnew || this.#news.size > 0;
   }

@@ -196,6 +196,7 @@ export class State {
 
   /** @throws Error of the system call that failed */
   savePolicies(policies: readonly Policy[]): void {
+    if (this.options.readOnly === true) return;
     const text = policies.map((policy) => `${policy.name}\t${encodePolicy(policy)}\n`).join('');
     // Durable: after a power cut no container is to start without its policies.
     replaceFile(pathIn(this.directory, 'policies'), text, { sync: true, calls: this.#calls });

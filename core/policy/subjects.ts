@@ -1,17 +1,23 @@
 // Containers and nodes of a cluster as policies see them.
-import { bareIp, IpAddress } from '../address.js';
+import { bareIp, IpAddress, IpNetwork } from '../address.js';
 import { gatewayOf } from '../link-names.js';
 import { isHost, type Endpoint, type Lease, type NodeRecord } from '../records.js';
 import type { Subject } from './selector.js';
 
-export function subjectOf({ name, network, node, labels, manager, target, ip, ip6 }: Endpoint): Subject {
+export function subjectOf(endpoint: Endpoint): Subject {
+  const { name, network, node, labels, manager, target, ip, ip6, allowedAddresses = [] } = endpoint;
+  // What is no prefix is an address that moves between containers.
+  const more = allowedAddresses.map((text) => IpNetwork.parse(text)).filter(({ size }) => size === 1n);
   return {
     ...{ name, network, node },
     ...(labels !== undefined && { labels }),
     // Docker tells them once it has made the endpoint.
     ...(labels === undefined && manager === 'docker' && { unlabelled: true }),
     ...(isHost({ target }) && { host: true }),
-    ips: [ip, ...(ip6 === undefined ? [] : [ip6])].map((text) => IpAddress.parse(bareIp(text))),
+    ips: [
+      ...[ip, ...(ip6 === undefined ? [] : [ip6])].map((text) => IpAddress.parse(bareIp(text))),
+      ...more.map(({ base }) => base),
+    ],
   };
 }
 

@@ -81,6 +81,20 @@ test('a container that is bound is told of with the change that binds it, before
   t.false(items.has('address 10.100.5.2'));
 });
 
+test('an address that moves to a container is closed as its own', async (t) => {
+  const { store, policies, items, take } = setUp();
+  await store.createPolicy(DB);
+  await policies.refresh();
+  policies.bind({ ...db, allowedAddresses: ['10.100.7.200/32', '10.9.0.0/16'] });
+  take();
+  const found = items.get('address 10.100.7.200');
+  t.true(found?.policy === 'address' && found.target !== undefined);
+  t.deepEqual(
+    [...items.keys()].filter((key) => key.startsWith('address 10.9.')),
+    [],
+  );
+});
+
 test('containers of other nodes are followed by their records, and policies by theirs', async (t) => {
   const { store, policies, items, saved } = setUp();
   await store.createPolicy(DB);

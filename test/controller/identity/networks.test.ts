@@ -80,6 +80,7 @@ test.serial('in etcd a node writes the records of networks, and neither configs 
     'networks/other/config',
     'networks/other/subnets/10.101.5.0-24',
     'networks/bluex/subnets/10.101.5.0-24',
+    'policies/db',
     'removed/networks/blue',
     'removed/networks/other',
     'allocated',
