@@ -1,5 +1,4 @@
 // Policies in weft's nftables tables: written, changed by element, repaired. What they do to traffic is in the cluster's tests.
-import { sh } from './private.js';
 
 import test from 'ava';
 
@@ -7,6 +6,7 @@ import { openFirewall, type NodeFirewallDriver } from '../../agent/kernel/firewa
 import { IpNetwork } from '../../core/address.js';
 import type { Firewall } from '../../core/firewall.js';
 import type { PolicyItem } from '../../core/policy/index.js';
+import { sh } from './firewall-world.js';
 
 let firewall: NodeFirewallDriver;
 test.before(async () => {
@@ -63,7 +63,7 @@ async function freshReport(state: Firewall): Promise<unknown> {
 test.serial('what is written is read back as the same, by a later run as well', async (t) => {
   await firewall.ensure(desired(1, ...FIRST));
   t.deepEqual(await freshReport(desired(1, ...FIRST)), NOTHING);
-  const listed = sh('nft list ruleset');
+  const listed = await sh('nft list ruleset');
   for (const element of [
     '10.1.0.2 : fffe:fffe',
     '0x00010001 . 1:a . tcp . 80-90 : accept',
@@ -71,7 +71,7 @@ test.serial('what is written is read back as the same, by a later run as well', 
   ])
     t.true(listed.includes(element), `${element} is missing in\n${listed}`);
   // People save their rules, and load them again.
-  sh('nft list table inet weft | unshare --net nft -f -');
+  await sh('nft list table inet weft | unshare --net nft -f -');
 });
 
 test.serial('an item comes and goes by its own elements', async (t) => {
@@ -79,19 +79,21 @@ test.serial('an item comes and goes by its own elements', async (t) => {
   const [more, gone] = [PORTS_MORE, ADDRESS];
   if (more === undefined || gone === undefined) return t.fail();
   const next = [undefined, ADDRESS6, ALL, PORTS, PORT, more];
-  sh('nft add table ip others');
+  await sh('nft add table ip others');
   await firewall.ensure(desired(1, ...FIRST));
   t.deepEqual(await firewall.changeItems(desired(2, ...next), [more], [gone]), NOTHING);
   t.deepEqual(await freshReport(desired(2, ...next)), NOTHING);
-  const listed = sh('nft list ruleset');
+  const listed = await sh('nft list ruleset');
   t.true(listed.includes('udp . 53 : accept'));
   t.false(listed.includes('10.1.0.2 :'));
-  sh('nft delete table ip others');
+  await sh('nft delete table ip others');
 });
 
 test.serial('what was flushed is repaired; without policies nothing of them is there', async (t) => {
   await firewall.ensure(desired(1, ...FIRST));
-  sh('nft flush map inet weft verdicts; nft flush chain bridge weft detour; nft flush set bridge weft shut');
+  await sh(
+    'nft flush map inet weft verdicts; nft flush chain bridge weft detour; nft flush set bridge weft shut',
+  );
   const { repaired } = await firewall.ensure(desired(1, ...FIRST));
   t.true(
     repaired.some((words) => words.includes('verdicts')),
@@ -104,11 +106,11 @@ test.serial('what was flushed is repaired; without policies nothing of them is t
   t.deepEqual(await freshReport(desired(1, ...FIRST)), NOTHING);
   const { policy: _policy, policyItems: _items, policyVersion: _version, ...without } = desired(1);
   await firewall.ensure(without);
-  t.notRegex(sh('nft list ruleset'), /guarded|verdicts|detour|admission/);
+  t.notRegex(await sh('nft list ruleset'), /guarded|verdicts|detour|admission/);
 });
 
 test.serial('until the records are complete, items of an earlier run stay', async (t) => {
   await firewall.ensure(desired(1, ...FIRST));
   t.deepEqual(await freshReport({ ...desired(1, PORT), keepItems: true }), NOTHING);
-  t.true(sh('nft list ruleset').includes('10.1.0.2 : fffe:fffe'));
+  t.true((await sh('nft list ruleset')).includes('10.1.0.2 : fffe:fffe'));
 });
