@@ -123,7 +123,7 @@ export class Policies {
 
   /** Changes of the store, after the memberships have handled them. */
   async handle(changes: readonly Change[]): Promise<void> {
-    if (changes.some(({ kind }) => kind === 'policy' || kind === 'network')) return this.refresh();
+    if (changes.some(({ kind }) => kind === 'policy' || kind === 'network')) await this.refresh();
     if (!this.#isUsed) return;
     if (changes.some(({ kind }) => kind === 'lease' || kind === 'node')) this.#setNodes();
     for (const change of changes)

@@ -106,7 +106,11 @@ test('containers of other nodes are followed by their records, and policies by t
   await policies.handle([{ ...change, after: web() }]);
   t.true(items.has('address 10.100.9.2'));
   t.is([...items.values()].filter(({ policy }) => policy === 'verdict').length, 1);
-  await policies.handle([{ ...change, before: web(), after: web({ role: 'none' }) }]);
+  // Beside the change of a network that is none for policies.
+  await policies.handle([
+    { kind: 'network', name: 'blue', before: network, after: network },
+    { ...change, before: web(), after: web({ role: 'none' }) },
+  ]);
   t.false(items.has('address 10.100.9.2'));
   t.is([...items.values()].filter(({ policy }) => policy === 'verdict').length, 0);
   await store.removePolicy('db');
