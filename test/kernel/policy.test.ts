@@ -74,6 +74,20 @@ test.serial('what is written is read back as the same, by a later run as well', 
   await sh('nft list table inet weft | unshare --net nft -f -');
 });
 
+test.serial('thousands of items are read back as the same', async (t) => {
+  const many = Array.from({ length: 3000 }, (_, n): PolicyItem => {
+    const number = 0x1_0001 + n;
+    return {
+      policy: 'verdict',
+      peer: number,
+      target: number,
+      ports: { protocol: 'tcp', first: 80, last: 80 },
+    };
+  });
+  await firewall.ensure(desired(9, ...many));
+  t.deepEqual(await freshReport(desired(9, ...many)), NOTHING);
+});
+
 test.serial('an item comes and goes by its own elements', async (t) => {
   await firewall.ensure(desired(1, ...FIRST));
   const [more, gone] = [PORTS_MORE, ADDRESS];

@@ -1,6 +1,7 @@
 // weft's nftables table as the kernel has it, and its differences.
 import { IpNetwork } from '../../../core/address.js';
 import { ITEM_SETS } from './elements.js';
+import { classText } from './policy-rules.js';
 import type { NftMap, NftObject, NftSet } from './libnftables.js';
 import type { ElementChange, Ruleset, TableName } from './rules.js';
 
@@ -190,8 +191,9 @@ export function compare(
   const words = [...structural];
   for (const [set, { elements: want, dynamic }] of wanted.sets) {
     if (dynamic !== undefined) continue;
-    const have = listing.sets.get(set)?.elements;
-    if (have === undefined) continue;
+    const there = listing.sets.get(set);
+    if (there === undefined) continue;
+    const have = inHostOrder(there, want);
     const add = [...want].filter((element) => !have.has(element));
     const remove = [...have].filter((element) => !want.has(element));
     if (add.length > 0) words.push(`set ${set}: ${listed(add)} missing`);
@@ -199,6 +201,33 @@ export function compare(
     if (add.length + remove.length > 0) elements.push({ set, add, remove });
   }
   return { words, structural: structural.length > 0, elements };
+}
+
+/**
+ * The elements as they are. nft 1.0.6 shows the first element of each further netlink message of an interval map, one in a
+ * thousand, with marks and classes in the other byte order.
+ */
+function inHostOrder(
+  { type, elements }: { type: string; elements: ReadonlySet<string> },
+  want: ReadonlySet<string>,
+): ReadonlySet<string> {
+  if (!type.startsWith('mark . classid')) return elements;
+  return new Set(
+    [...elements].map((element) => {
+      if (want.has(element)) return element;
+      const [mark = '', number = '', ...rest] = element.split(' . ');
+      const [high = 0, low = 0] = number.split(':').map((half) => parseInt(half, 16));
+      const turned = [swapped(Number(mark)), classText(swapped(high * 0x1_0000 + low)), ...rest].join(' . ');
+      return want.has(turned) && !elements.has(turned) ? turned : element;
+    }),
+  );
+}
+
+/** The four bytes of a number, the other way round. */
+function swapped(number: number): number {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(number >>> 0);
+  return bytes.readUInt32BE();
 }
 
 /** The wanted table with further items: their records may still be arriving. */

@@ -209,7 +209,7 @@ export function policyElements(
 }
 
 /** As nft writes a class of traffic control. */
-const classText = (number: number): string =>
+export const classText = (number: number): string =>
   `${(number >>> 16).toString(16)}:${(number & 0xffff).toString(16)}`;
 
 /** As nft writes it: a prefix where it is one. */
