@@ -191,9 +191,7 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   #takePolicy(): FirewallChange {
     const { rules, changes } = this.options.policies?.take() ?? { rules: undefined, changes: [] };
     this.#policy = rules;
-    const noted = note(this.#policyItems, changes);
-    if (noted.added.length + noted.removed.length > 0) this.#revision++;
-    return noted;
+    return this.#note(this.#policyItems, changes);
   }
 
   #report({ repaired, problems }: FirewallReport): Repair[] {

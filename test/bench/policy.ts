@@ -127,7 +127,7 @@ function line(what: string, times: Times, judged: string): void {
 }
 
 async function attach(caller: ChildProcess, target: string): Promise<number> {
-  caller.send(target);
+  caller.send({ way: 'http', target });
   const [answer] = (await once(caller, 'message')) as [number | string];
   if (typeof answer === 'string') throw new Error(`attach ${target}: ${answer}`);
   return answer;

@@ -9,8 +9,11 @@ import type { PolicyItem } from '../../core/policy/index.js';
 import { sh } from './firewall-world.js';
 
 let firewall: NodeFirewallDriver;
+const debugged: string[] = [];
 test.before(async () => {
-  firewall = await openFirewall('nftables');
+  firewall = await openFirewall('nftables', {
+    log: { debug: (message, fields) => void debugged.push(`${message} ${JSON.stringify(fields)}`) },
+  });
 });
 test.after.always(() => firewall.close());
 
@@ -44,7 +47,7 @@ const desired = (version: number, ...items: (PolicyItem | undefined)[]): Firewal
     ],
   },
   policyItems: new Map(items.flatMap((item, i) => (item === undefined ? [] : [[`${i}`, item] as const]))),
-  policyVersion: version,
+  itemsRevision: version,
 });
 
 const NOTHING = { repaired: [], applied: [], problems: [] };
@@ -95,7 +98,18 @@ test.serial('an item comes and goes by its own elements', async (t) => {
   const next = [undefined, ADDRESS6, ALL, PORTS, PORT, more];
   await sh('nft add table ip others');
   await firewall.ensure(desired(1, ...FIRST));
+  debugged.length = 0;
   t.deepEqual(await firewall.changeItems(desired(2, ...next), [more], [gone]), NOTHING);
+  const back = [ADDRESS, ADDRESS6, ALL, PORTS, PORT, more];
+  t.deepEqual(await firewall.changeItems(desired(3, ...back), [gone], []), NOTHING);
+  t.deepEqual(await freshReport(desired(3, ...back)), NOTHING);
+  t.deepEqual(await firewall.changeItems(desired(4, ...next), [], [gone]), NOTHING);
+  const ranges = [ALL, PORTS].filter((item) => item !== undefined);
+  const few = [undefined, ADDRESS6, undefined, undefined, PORT, more];
+  t.deepEqual(await firewall.changeItems(desired(5, ...few), [], ranges), NOTHING);
+  t.deepEqual(await firewall.changeItems(desired(6, ...next), ranges, []), NOTHING);
+  // By messages of their own, and not by a comparison of everything.
+  t.deepEqual(debugged, []);
   t.deepEqual(await freshReport(desired(2, ...next)), NOTHING);
   const listed = await sh('nft list ruleset');
   t.true(listed.includes('udp . 53 : accept'));
@@ -118,7 +132,7 @@ test.serial('what was flushed is repaired; without policies nothing of them is t
     repaired.join('\n'),
   );
   t.deepEqual(await freshReport(desired(1, ...FIRST)), NOTHING);
-  const { policy: _policy, policyItems: _items, policyVersion: _version, ...without } = desired(1);
+  const { policy: _policy, policyItems: _items, itemsRevision: _version, ...without } = desired(1);
   await firewall.ensure(without);
   t.notRegex(await sh('nft list ruleset'), /guarded|verdicts|detour|admission/);
 });

@@ -3,6 +3,8 @@
 // Before each change libnftables reads the tables of the whole host, and parses text: a millisecond, which every attach would wait
 // for. These messages need neither. The kernel takes them only at the generation that is known, so that no other program has
 // written in between.
+import { endianness } from 'node:os';
+
 import { IpAddress, IpNetwork } from '../../../core/address.js';
 import { attr, be32Attr, nested, NLM_F, textAttr, type Request } from '../netlink-message.js';
 import type { NetlinkSocket } from '../netlink-socket.js';
@@ -16,6 +18,9 @@ const LIST = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 const LIST_ELEMENT = 1;
 const ELEMENT = { KEY: 1, DATA: 2, KEY_END: 10 } as const;
 const DATA_VALUE = 1;
+const DATA_VERDICT = 2;
+const VERDICT_CODE = 1;
+const NF_ACCEPT = 1;
 const FAMILIES: Readonly<Record<string, number>> = { inet: 1, bridge: 7 };
 /** An attribute has at most 64 KiB, and an element of two IPv6 prefixes 160 bytes. */
 const MOST_IN_MESSAGE = 256;
@@ -97,8 +102,10 @@ export function elementAttrs(spec: SetSpec, text: string): Buffer[] {
     if (spec.type.length === 1) throw new Error('intervals of one value are written by libnftables');
     attrs.push(value(ELEMENT.KEY_END, concatenation(keyParts(spec), key, 1)));
   }
-  if (data !== undefined)
-    attrs.push(value(ELEMENT.DATA, concatenation((spec.data ?? []).map(partOf), data, 0)));
+  if (data === 'accept')
+    attrs.push(nested(ELEMENT.DATA, nested(DATA_VERDICT, be32Attr(VERDICT_CODE, NF_ACCEPT))));
+  else if (data !== undefined)
+    attrs.push(value(ELEMENT.DATA, concatenation((spec.data ?? []).map(dataOf), data, 0)));
   return attrs;
 }
 
@@ -130,6 +137,13 @@ const address: Part = (text) => {
   return [Buffer.from(base.toBytes()), Buffer.from(last.toBytes())];
 };
 
+const between =
+  (part: (text: string) => Buffer): Part =>
+  (text) => {
+    const [from = '', to = from] = text.split('-');
+    return [part(from), part(to)];
+  };
+
 const PROTOCOLS: Readonly<Record<string, number>> = { tcp: 6, udp: 17 };
 const IFNAMSIZ = 16;
 
@@ -142,8 +156,23 @@ const PARTS: Readonly<Record<string, Part>> = {
   ether_addr: (text) => same(Buffer.from(text.replaceAll(':', ''), 'hex')),
   ipv4_addr: address,
   ipv6_addr: address,
-  inet_proto: (text) => same(Buffer.of(PROTOCOLS[text] ?? Number(text))),
-  inet_service: (text) => same(number(text, 2)),
+  inet_proto: between((text) => Buffer.of(PROTOCOLS[text] ?? Number(text))),
+  inet_service: between((text) => number(text, 2)),
+  // In the keys of intervals in network byte order: they are compared as bytes.
+  mark: (text) => same(number(text, 4)),
+  classid: (text) => same(number(classNumber(text), 4)),
+};
+
+/** What a map leads to is in the byte order of the host. */
+function dataOf(type: string): Part {
+  const part = partOf(type);
+  if (endianness() === 'BE' || (type !== 'mark' && type !== 'classid')) return part;
+  return (text) => same(Buffer.from(part(text)[0]).reverse());
+}
+
+const classNumber = (text: string): string => {
+  const [high = '', low = ''] = text.split(':');
+  return `0x${high}${low.padStart(4, '0')}`;
 };
 
 function partOf(type: string): Part {

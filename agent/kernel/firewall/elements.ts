@@ -141,6 +141,7 @@ export function elementChanges(
 
 const keyOf = ({ set, element }: Element): string => `${set} ${element}`;
 
+/** Policies are left out: no other item has an element of theirs. */
 function* itemsOf({ ports, containers, members }: Firewall): Iterable<FirewallItem> {
   for (const items of [ports, containers, members]) if (items !== undefined) yield* items.values();
 }
