@@ -9,7 +9,7 @@ import type { ReportSource } from './registry.js';
 
 export interface GapSources {
   store: Pick<Store, 'view'>;
-  reports: ReportSource;
+  reports: Pick<ReportSource, 'reportOf'>;
 }
 
 const EVERY_MS = 25;

@@ -38,7 +38,10 @@ test('who is behind, unable or too old is named', async (t) => {
   const sources = await world({
     behind: { ...now, digest: digestOf([]) },
     isolated: { ...now, isolated: ['blue'] },
-    unable: { ...now, gaps: [{ what: 'policies', why: 'iptables', fix: '' }] },
+    unable: {
+      ...now,
+      gaps: [{ what: 'policies', why: 'iptables', fix: '', consequences: [], broken: [], isCause: false }],
+    },
     old: undefined,
   });
   const found = Object.fromEntries(gapsOf(sources).map(({ node: name, why }) => [name, why]));
