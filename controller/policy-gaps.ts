@@ -46,7 +46,7 @@ function unable({ store, reports }: GapSources): NodeGap[] {
       ? [
           {
             node,
-            why: `its agent (${status.node?.version ?? 'unknown'}) knows no policies, and enforces none`,
+            why: `its agent (${store.view.nodes.get(node)?.version ?? 'unknown'}) knows no policies, and enforces none`,
           },
         ]
       : (status.policies?.gaps ?? []).map(({ what, why }) => ({ node, why: `${what}: ${why}` }));

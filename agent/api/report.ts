@@ -17,9 +17,13 @@ const NOTE = 1024;
 
 /** As much of it as fits, networks first. @param most bytes */
 export function reportOf(status: Status, most = MOST_OF_REPORT): Status {
-  const { health, node } = status;
+  const { health, node, policies } = status;
   const capabilities = node?.capabilities ?? [];
-  const bare = Status.fromPartial({ health, ...(node && { node: { name: node.name, capabilities } }) });
+  const bare = Status.fromPartial({
+    health,
+    ...(node && { node: { name: node.name, capabilities } }),
+    ...(policies && { policies }),
+  });
   let left = most - NOTE - sizeOf(Status, bare);
   const taken = <T>(codec: Codec<T>, list: readonly T[]): T[] =>
     list.filter((one) => {

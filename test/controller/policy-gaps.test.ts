@@ -14,7 +14,7 @@ async function world(reported: Record<string, Partial<StatusPolicies> | undefine
   const store = new FakeStore();
   store.putNetwork(overlay());
   for (const name of Object.keys(reported)) {
-    store.putNode({ name, instance: name, publicIp: '192.0.2.1', version: '', startedAt: '' });
+    store.putNode({ name, instance: name, publicIp: '192.0.2.1', version: '0.1.0', startedAt: '' });
   }
   await store.createPolicy(WEB);
   const reportOf = (name: string) => ({
