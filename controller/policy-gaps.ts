@@ -75,5 +75,5 @@ export async function settledGaps(sources: GapSources, signal: AbortSignal): Pro
 }
 
 /** Nodes whose agents enforce nothing, while something is to be enforced. */
-export const isTooOld = (store: Pick<Store, 'view'>, status: Status | undefined): boolean =>
+export const enforcesNone = (store: Pick<Store, 'view'>, status: Status | undefined): boolean =>
   status !== undefined && isOld(status) && isUsed(store);

@@ -9,7 +9,7 @@ import type { Problem as ProblemMessage } from '../proto/gen/weft/v1/types.js';
 import { DisplacedNodes } from '../store/displaced-nodes.js';
 import type { Store } from '../store/store.js';
 import { problemsOfNodes } from './node-problems.js';
-import { isTooOld } from './policy-gaps.js';
+import { enforcesNone } from './policy-gaps.js';
 import type { Registry, ReportSource } from './registry.js';
 
 /** A longer list of problems does not help. */
@@ -89,7 +89,7 @@ export class Problems {
     const down = names.filter((name) => !isUp(name) && !this.#displaced.isGone(name));
     const reported = names.filter(isUp).flatMap((node) => {
       const status = this.#reports.reportOf(node)?.status;
-      const old = isTooOld(this.#store, status) ? [TOO_OLD] : [];
+      const old = enforcesNone(this.#store, status) ? [TOO_OLD] : [];
       return [...(status?.problems ?? []).map(problemFrom), ...old].map((problem) => ({ node, problem }));
     });
     const old = names.filter(isUp).flatMap((name): Problem[] => {

@@ -55,6 +55,7 @@ const GROUP_OF: Record<ProblemKind, Group> = {
   'public-address': 'addresses',
   rules: 'firewall',
   'port-security': 'firewall',
+  policy: 'firewall',
   listener: 'ports',
   'forwarding-loop': 'networks',
   unanswered: 'networks',

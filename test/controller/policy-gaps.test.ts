@@ -1,7 +1,7 @@
 // Which nodes do not enforce what they should, from what they report.
 import test from 'ava';
 
-import { gapsOf, isTooOld } from '../../controller/policy-gaps.js';
+import { gapsOf, enforcesNone } from '../../controller/policy-gaps.js';
 import { PolicyWords } from '../../controller/policy-words.js';
 import { digestOf, parsePolicy } from '../../core/policy/index.js';
 import { Status, type StatusPolicies } from '../../proto/gen/weft/v1/types.js';
@@ -48,10 +48,10 @@ test('who is behind, unable or too old is named', async (t) => {
   t.deepEqual(Object.keys(found).toSorted(), ['behind', 'isolated', 'old', 'unable']);
   t.regex(found['old'] ?? '', /0\.1\.0.*knows no policies/);
   t.regex(found['unable'] ?? '', /iptables/);
-  t.true(isTooOld(sources.store, sources.reports.reportOf('old').status));
-  t.false(isTooOld(sources.store, sources.reports.reportOf('behind').status));
+  t.true(enforcesNone(sources.store, sources.reports.reportOf('old').status));
+  t.false(enforcesNone(sources.store, sources.reports.reportOf('behind').status));
   await sources.store.removePolicy('web');
-  t.false(isTooOld(sources.store, sources.reports.reportOf('old').status));
+  t.false(enforcesNone(sources.store, sources.reports.reportOf('old').status));
 });
 
 test('a word means one endpoint, an address or a node, or it is refused with what it means', (t) => {
