@@ -1,8 +1,7 @@
 // FOU (foo over UDP) by generic netlink: the UDP ports at which the kernel itself takes packets (include/uapi/linux/fou.h).
 import { GENL_HEADER, genlHeader, loadedGenlFamily } from './generic-netlink.js';
-import { AF_INET, closeFd, ioctl, openSocketOf, SOCK_DGRAM } from './libc.js';
+import { addressOf, AF_INET, closeFd, ioctl, openSocketOf, SOCK_DGRAM } from './libc.js';
 import { be16Attr, decodeAttrs, ipAttr, readIp, u8Attr, type Request } from './netlink-message.js';
-import { addressOf } from './pump/calls.js';
 import { NetlinkSocket, type KernelError } from './netlink-socket.js';
 
 const COMMAND = { ADD: 1, DEL: 2, GET: 3 } as const;

@@ -242,6 +242,9 @@ export function wallClock(): bigint {
   return nanoseconds(time);
 }
 
+/** Of memory that a call gets by address; it must outlive the call. */
+export const addressOf = (memory: Uint8Array): number => Number(koffi.address(memory));
+
 /** Gives back what the C library has kept of freed memory: libnftables needs megabytes for a moment. Takes 1 or 2 ms. */
 export function trimMemory(): void {
   c().mallocTrim(0);

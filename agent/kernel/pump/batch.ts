@@ -1,6 +1,5 @@
 // A batch of datagrams in memory, as sendmmsg and recvmmsg take it (struct mmsghdr of 64-bit Linux, little-endian).
-import { AF_INET } from '../libc.js';
-import { addressOf } from './calls.js';
+import { addressOf, AF_INET } from '../libc.js';
 
 /** How many datagrams one call carries. */
 export const BATCH = 64;

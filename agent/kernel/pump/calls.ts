@@ -41,5 +41,3 @@ export const errno = (): number => koffi.errno();
 export function failed(call: string): never {
   throw new SystemError(call, errnoName(koffi.errno()));
 }
-
-export const addressOf = (memory: Uint8Array): number => Number(koffi.address(memory));

@@ -3,8 +3,9 @@
 // Synchronous and for ever: it waits in poll(2), and Node.js' own loop never runs. A signal ends the process as the kernel does.
 import { closeSync } from 'node:fs';
 
+import { addressOf } from '../libc.js';
 import { Batch, BATCH, SLOT } from './batch.js';
-import { addressOf, errno, failed, poll, read, receiveMany, sendMany, write } from './calls.js';
+import { errno, failed, poll, read, receiveMany, sendMany, write } from './calls.js';
 import { writeCounters, type PumpCounters } from './counters.js';
 import type { PeerRoutes } from './peer-routes.js';
 import type { Prefixes } from './prefixes.js';

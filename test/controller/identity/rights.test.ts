@@ -14,6 +14,8 @@ import { StatusServiceService } from '../../../proto/gen/weft/v1/agent.js';
 import * as controllerServices from '../../../proto/gen/weft/v1/controller.js';
 import { EventServiceService } from '../../../proto/gen/weft/v1/events.js';
 import * as identityServices from '../../../proto/gen/weft/v1/identity.js';
+import { InspectionServiceService } from '../../../proto/gen/weft/v1/inspection.js';
+import { IpamServiceService } from '../../../proto/gen/weft/v1/ipam.js';
 import { RecordServiceService } from '../../../proto/gen/weft/v1/record.js';
 import { SessionServiceService } from '../../../proto/gen/weft/v1/session.js';
 import { TraceServiceService } from '../../../proto/gen/weft/v1/trace.js';
@@ -30,6 +32,8 @@ test('the table has every method that a controller serves, and no other', (t) =>
     SessionServiceService,
     RecordServiceService,
     EventServiceService,
+    InspectionServiceService,
+    IpamServiceService,
     TraceServiceService,
   };
   const methods = Object.entries(services)
