@@ -274,7 +274,8 @@ test.serial(
       { numRuns: times(300), includeErrorInReport: true },
     );
     t.true(refusals > 50, `${refusals} were refused`);
-    t.is((await client.ask('attach')).status, 404);
+    t.is((await client.ask('attach')).status, 400);
+    t.is((await client.ask('nothing')).status, 404);
     await attackHttp({ socket }, times(100));
     await holdConnections({ socket }, 100, SLOW_HTTP.replace('GET', 'POST'), async () => {
       const sent = cniForm({ command: 'STATUS' }, JSON.stringify({ ...conf, cniVersion: '1.1.0' }));
