@@ -434,8 +434,14 @@ test.serial(
 
 test.serial('two hosts with one underlay address: the frames go to the other', async (t) => {
   const mac = '02:00:00:00:0b:ad';
-  await lab.sh('h1', `ip neigh replace ${lab.ipOf('h2')} lladdr ${mac} nud reachable dev eth0`);
+  // h2 answers the agents' own questions meanwhile: the other host is the quicker one each time.
+  const [entry, dev] = [`${lab.ipOf('h2')} lladdr ${mac} nud reachable`, 'dev eth0'];
+  const other = lab.spawn('other-host', 'h1', [
+    ...['sh', '-c', `while ip neigh replace ${entry} ${dev}; do echo said; sleep 0.01; done`],
+  ]);
+  await lab.says(other, 'said');
   const { verdict, node, reason, why } = await trace('c1', 'c2');
+  await other.kill();
   await lab.sh('h1', 'ip neigh flush dev eth0 nud reachable');
   t.deepEqual([verdict, node], ['stopped', 'h1']);
   t.regex(`${reason} ${why}`, new RegExp(`${mac} for .* another host answers`));
