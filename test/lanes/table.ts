@@ -78,7 +78,8 @@ const UNIT = {
   // These start a controller with an etcd.
   except: ['test/controller/{embedded-etcd,main}.test.ts', 'test/{agent,controller}/identity/*.test.ts'],
   ava: 'once',
-  concurrency: 2,
+  // Some files wait for most of their time.
+  concurrency: 4,
   timeout: '2m',
   needs: [],
   load: 1.7,
