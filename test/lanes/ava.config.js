@@ -2,6 +2,7 @@
 // temporary files, which a test that is killed cannot remove itself.
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 
 import { claimRun, newRun, removeRun } from '../../build/test/lab/runs.js';
 
@@ -13,7 +14,15 @@ function plain(event) {
   const file = event.testFile === undefined ? undefined : relative(root.pathname, event.testFile);
   const pending = [...(event.pendingTests ?? [])].flatMap(([, titles]) => [...titles]);
   const { type, title, skip, todo, err } = event;
-  return { type, title, skip, todo, file, pending, message: err?.message };
+  return { type, title, skip, todo, file, pending, ...(err === undefined ? {} : cause(err)) };
+}
+
+/** Of an error as ava sends it; an assertion has what was compared in `formattedDetails`. */
+function cause({ message, formattedError, formattedDetails = [], source }) {
+  const place = source === null || source === undefined ? [] : [`line ${source.line}`];
+  const details = formattedDetails.flatMap(({ label, formatted }) => [label, formatted]);
+  const why = stripVTControlCharacters([...place, message ?? formattedError, ...details].join('\n'));
+  return { message, why };
 }
 
 const run = newRun();

@@ -84,7 +84,12 @@ test('the count: tests, hooks and crashes; what was skipped; what ended silently
     { type: 'selected-test', title: 'one', skip: false, file },
     { type: 'test-passed', title: 'one', file },
     { type: 'selected-test', title: 'two', skip: true, file },
-    { type: 'test-failed', title: 'three', file },
+    {
+      type: 'test-failed',
+      title: 'three',
+      file,
+      why: `not so\n\n${'x'.repeat(300)}\n${'more\n'.repeat(20)}`,
+    },
     { type: 'hook-failed', title: 'after', file },
     { type: 'uncaught-exception', message: 'boom', file },
     { type: 'timeout', pending: ['four'] },
@@ -93,7 +98,18 @@ test('the count: tests, hooks and crashes; what was skipped; what ended silently
     count.add(event);
   t.deepEqual(count.end('ended with status 1'), {
     passed: 1,
-    failures: ['a.test.ts: three', 'a.test.ts: after', 'a.test.ts: boom', 'docker/a: four (timed out)'],
+    failures: [
+      [
+        'a.test.ts: three',
+        '  not so',
+        `  ${'x'.repeat(200)}`,
+        ...Array<string>(13).fill('  more'),
+        '  … 7 lines more',
+      ].join('\n'),
+      'a.test.ts: after',
+      'a.test.ts: boom',
+      'docker/a: four (timed out)',
+    ],
     skipped: ['a.test.ts: two'],
   });
   t.deepEqual(new Count('docker/a').end('ended with SIGKILL').failures, ['docker/a: ended with SIGKILL']);
@@ -104,7 +120,7 @@ test('the report: lanes and times, what was not run, what failed, and the count 
   const lines = reportLines({
     first: [
       outcome(job(unit), { passed: 120, skipped: ['a.test.ts: needs IPv6'] }),
-      outcome(job(docker), { passed: 2, failures: ['b.test.ts: ports'] }, 65_400),
+      outcome(job(docker), { passed: 2, failures: ['b.test.ts: ports\n  no answer'] }, 65_400),
       outcome(job(docker), { passed: 1 }, 30_000),
     ],
     second: NO_SECOND_RUNS,
@@ -124,6 +140,7 @@ test('the report: lanes and times, what was not run, what failed, and the count 
     '',
     'Failed:',
     '  b.test.ts: ports',
+    '    no answer',
     '',
     '123 passed, 1 failed',
   ]);
@@ -134,7 +151,7 @@ test('the report: of a file that ran again its second run counts, and both outpu
   const [flaky, broken] = [job(docker, 'docker/a' as Lane['name']), job(docker, 'docker/b' as Lane['name'])];
   const lines = reportLines({
     first: [
-      outcome(flaky, { passed: 1, failures: ['a.test.ts: x'] }),
+      outcome(flaky, { passed: 1, failures: ['a.test.ts: x\n  too late'] }),
       outcome(broken, { failures: ['b.test.ts: y', 'b.test.ts: z'] }),
     ],
     second: {
@@ -158,6 +175,7 @@ test('the report: of a file that ran again its second run counts, and both outpu
     'Flaky: failed, then passed alone. The next change mends it:',
     '  docker/a: docker/a.log docker/a-again.log',
     '    a.test.ts: x',
+    '      too late',
     '',
     '3 passed, 1 failed',
   ]);

@@ -46,14 +46,16 @@ export function reportLines({ first, second, notRun, took }: Report): string[] {
       'Flaky: failed, then passed alone. The next change mends it:',
       twice
         .filter(passedThen)
-        .flatMap((outcome) => [outputs(outcome), ...outcome.result.failures.map((title) => `  ${title}`)]),
+        .flatMap((outcome) => [outputs(outcome), ...outcome.result.failures.flatMap(indented)]),
     ),
     ...['', `${all.passed} passed, ${all.failures.length} failed`],
   ];
 }
 
 const section = (title: string, lines: readonly string[]): string[] =>
-  lines.length === 0 ? [] : ['', title, ...lines.map((line) => `  ${line}`)];
+  lines.length === 0 ? [] : ['', title, ...lines.flatMap(indented)];
+
+const indented = (text: string): string[] => text.split('\n').map((line) => `  ${line}`);
 
 const HEAD = ['lane', 'passed', 'failed', 'time', 'work'] as const;
 

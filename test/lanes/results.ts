@@ -11,16 +11,30 @@ export interface AvaEvent {
   /** Tests that a timeout cut off. */
   pending?: string[];
   message?: string;
+  /** What an error says, and what was compared; lines. */
+  why?: string;
 }
 
 export interface Result {
   passed: number;
-  /** One for each test, hook or crash. */
+  /** One for each test, hook or crash: its title, and on further lines its cause. */
   failures: string[];
   skipped: string[];
 }
 
 export const NOTHING: Result = { passed: 0, failures: [], skipped: [] };
+
+/** A cause is read where only the end of a run is at hand: enough to know what it was, the rest is in the output. */
+const CAUSE_LINES = 15;
+const CAUSE_COLUMNS = 200;
+
+function causeLines(why: string): string[] {
+  const lines = why.split('\n').filter((line) => line.trim() !== '');
+  return [
+    ...lines.slice(0, CAUSE_LINES).map((line) => `  ${line.slice(0, CAUSE_COLUMNS)}`),
+    ...(lines.length > CAUSE_LINES ? [`  … ${lines.length - CAUSE_LINES} lines more`] : []),
+  ];
+}
 
 /** Counts events as they come; a run that failed without an event has failed once. */
 export class Count {
@@ -55,7 +69,7 @@ export class Count {
       case 'unhandled-rejection':
       case 'internal-error':
       case 'missing-ava-import':
-        this.#failures.push(titled);
+        this.#failures.push([titled, ...causeLines(event.why ?? '')].join('\n'));
         return;
       case 'timeout':
         for (const title of event.pending ?? []) this.#failures.push(`${place}: ${title} (timed out)`);

@@ -11,6 +11,9 @@ import { until } from '../lab/wait.js';
 
 const RUN = join(dirname(fileURLToPath(import.meta.url)), 'fixtures/run.js');
 
+/** Of the fixture that fails once. */
+const WHY = ['line 11', 'this is the first time', 'Value is not `true`:', 'false'];
+
 interface Started {
   child: ChildProcess;
   ended: Promise<{ code: number | null; lines: string[] }>;
@@ -53,13 +56,14 @@ test('in CI a file that failed runs once more: green, flaky, with both outputs',
   const [first, second] = ['docker-fails-once.log', 'docker-fails-once-again.log'].map((name) =>
     join(folder, name),
   ) as [string, string];
-  t.deepEqual(lines.slice(-8), [
+  t.deepEqual(lines.slice(-12), [
     'Not run on this machine:',
     '  test/lanes/fixtures/passes.test.ts: needs another machine',
     '',
     'Flaky: failed, then passed alone. The next change mends it:',
     `  docker/fails-once: ${first} ${second}`,
     '    test/lanes/fixtures/fails-once.test.ts: passes the second time',
+    ...WHY.map((line) => `      ${line}`),
     '',
     '3 passed, 0 failed',
   ]);
@@ -70,9 +74,10 @@ test('in CI a file that failed runs once more: green, flaky, with both outputs',
 test('elsewhere it failed', async (t) => {
   const { code, lines } = await start(t, ['fails-once', 'passes']).ended;
   t.is(code, 1);
-  t.deepEqual(lines.slice(-4), [
+  t.deepEqual(lines.slice(-8), [
     'Failed:',
     '  test/lanes/fixtures/fails-once.test.ts: passes the second time',
+    ...WHY.map((line) => `    ${line}`),
     '',
     '2 passed, 1 failed',
   ]);
