@@ -214,8 +214,7 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
   }
   // The addresses of a host may all be on its loopback, as with BGP; what carries them has none then.
   for (const family of [4, 6] as const) {
-    const { link: name } = sendsFrom(node, family) ?? {};
-    const link = [...links.values()].find((one) => one.name === name);
+    const link = links.get(lookUpPublic(node, family)?.index ?? 0);
     if (link !== undefined && !found.has(link.name))
       found.set(link.name, { name: link.name, mtu: link.mtu, running: link.running, addresses: [] });
   }
@@ -233,9 +232,14 @@ function underlayLinks(node: LinuxNamespace): UnderlayLink[] {
 /** Addresses of a.root-servers.net, which nobody routes for a purpose of their own. */
 const PUBLIC = { 4: '198.41.0.4', 6: '2001:503:ba3e::2:30' } as const;
 
-function sendsFrom(node: LinuxNamespace, family: Family): { ip: string; link: string } | undefined {
+/** The route by which the kernel would send there; undefined: there is none. */
+function lookUpPublic(node: LinuxNamespace, family: Family): ReturnType<typeof decodeLookUp> {
   const answer = node.socket.get(lookUpRoute(PUBLIC[family], family));
-  const route = answer && decodeLookUp(answer.body);
+  return answer && decodeLookUp(answer.body);
+}
+
+function sendsFrom(node: LinuxNamespace, family: Family): { ip: string; link: string } | undefined {
+  const route = lookUpPublic(node, family);
   const link = route && node.links().get(route.index);
   return link && { ip: route.ip, link: link.name };
 }
