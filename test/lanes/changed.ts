@@ -13,7 +13,7 @@ export interface Choice {
 }
 
 /** Lanes of the parts: their tests import what they test. */
-const BY_IMPORT: readonly LaneName[] = ['unit', 'fuzz', 'store', 'kernel'];
+const BY_IMPORT: readonly LaneName[] = ['unit', 'fuzz', 'tools', 'store', 'kernel'];
 
 const BY_FOLDER: readonly { path: RegExp; lanes: readonly LaneName[] }[] = [
   { path: /^(core|proto|daemon|bin|programs|bundle)\//, lanes: ['cluster'] },
@@ -30,7 +30,10 @@ const BY_FOLDER: readonly { path: RegExp; lanes: readonly LaneName[] }[] = [
   { path: /^(deploy|cli\/setup)\//, lanes: ['cluster', 'vm'] },
   { path: /^(Dockerfile|docker-compose\.yml|\.dockerignore)$/, lanes: ['docker'] },
   { path: /^scripts\/vm-kernel\.sh$/, lanes: ['vm'] },
-  { path: /^(package(-lock)?\.json|tsconfig\.json)$/, lanes: ['unit', 'fuzz', 'store', 'kernel', 'cluster'] },
+  {
+    path: /^(package(-lock)?\.json|tsconfig\.json)$/,
+    lanes: ['unit', 'fuzz', 'tools', 'store', 'kernel', 'cluster'],
+  },
 ];
 
 /** Imports of each source file, by path from the checkout; `text` of every file that there is. */

@@ -55,6 +55,8 @@ function wantedByChange(): Wanted {
 }
 
 async function main(args: readonly string[]): Promise<number> {
+  // Nobody reads any more: as with programs that know SIGPIPE.
+  process.stdout.once('error', () => process.kill(process.pid, 'SIGPIPE')).on('error', () => undefined);
   const machine = new Machine(CHECKOUT);
   if (args.includes('--list')) {
     showLanes(machine);
@@ -98,8 +100,6 @@ async function main(args: readonly string[]): Promise<number> {
     ...output(jobs.length > 1 && process.stdout.isTTY),
   });
   let code: number | undefined;
-  // Nobody reads any more: as with programs that know SIGPIPE.
-  process.stdout.once('error', () => process.kill(process.pid, 'SIGPIPE')).on('error', () => undefined);
   for (const [signal, status] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],

@@ -8,6 +8,7 @@ export type LaneName =
   | 'check'
   | 'unit'
   | 'fuzz'
+  | 'tools'
   | 'store'
   | 'kernel'
   | 'cluster'
@@ -74,7 +75,7 @@ export interface Lane {
 const UNIT = {
   name: 'unit',
   about: 'the parts, on fakes: no root, no network, no etcd',
-  files: ['test/{agent,bundle,cli,cloud,controller,core,daemon,fakes,lanes,plugin}/**/*.test.ts'],
+  files: ['test/{agent,cli,cloud,controller,core,daemon,fakes,plugin}/**/*.test.ts'],
   // These start a controller with an etcd.
   except: ['test/controller/{embedded-etcd,main}.test.ts', 'test/{agent,controller}/identity/*.test.ts'],
   ava: 'once',
@@ -93,6 +94,16 @@ const FUZZ = {
   files: ['test/fuzz/*.test.ts'],
   // These start a controller with an etcd.
   except: ['test/fuzz/controller*.test.ts'],
+} as const satisfies Lane;
+
+/** Of the house and not of weft: once, with one version of Node.js. */
+const TOOLS = {
+  ...UNIT,
+  name: 'tools',
+  about: 'what builds, packs and tests weft',
+  files: ['test/{bundle,lanes}/*.test.ts'],
+  except: [],
+  concurrency: 2,
 } as const satisfies Lane;
 
 const CLUSTER = {
@@ -273,6 +284,7 @@ export const LANES: readonly Lane[] = [
   UNIT,
   VM,
   FUZZ,
+  TOOLS,
   unitWith('22'),
   DOCKER,
   CNI,
