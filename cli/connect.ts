@@ -11,6 +11,7 @@ import { credentialsFor, isServed, type Trust } from './identity.js';
 import type { Event, WatchEventsRequest } from '../proto/gen/weft/v1/events.js';
 import type { NodeAnswer, NodeQuery } from '../proto/gen/weft/v1/inspection.js';
 import type { Ask, At, Method, ServiceClient, ServiceName } from './services.js';
+import { notSilently } from './waiting.js';
 
 /** Deadline of calls that read, in milliseconds. */
 export const READ_MS = 5_000;
@@ -57,19 +58,6 @@ export interface Connector {
   readonly agentPath: string;
 }
 
-/** After this time a command says what it waits for, in milliseconds. */
-const SILENT_MS = 3000;
-
-async function notSilently<T>(peer: string, isQuiet: boolean, work: Promise<T>): Promise<T> {
-  const tell = (): void => void process.stderr.write(`weft: waiting for ${peer}\n`);
-  const timer = isQuiet ? undefined : setTimeout(tell, SILENT_MS);
-  try {
-    return await work;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** How long this host's agent may take to say where the controller is, in milliseconds. */
 const ACCESS_MS = 2000;
 
@@ -80,8 +68,16 @@ const ACCESS_MS = 2000;
 export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: () => void): Connector {
   const ask = async <S extends ServiceName, Q, A>(of: Ask<S, Q, A>): Promise<A> => {
     const services = await import('./services.js');
-    return await notSilently(of.peer, options.quiet === true, services.ask(of));
+    return await services.ask(of);
   };
+  const agentName = `the agent at ${options.agent}`;
+  // Where no address was given, another one may be found.
+  const controllerName = isGiven ? `the controller at ${options.controller}` : 'the controller';
+  /** One time for all steps of a call: to find the controller, its certificate, and its answer. */
+  const waited = <T>(whom: 'controller' | 'agent', work: (begun: () => void) => Promise<T>): Promise<T> =>
+    options.quiet === true
+      ? work(() => undefined)
+      : notSilently(whom === 'agent' ? agentName : controllerName, work);
   const { tlsCa, tlsCert, tlsKey, insecure } = options;
   const trust: Trust = { tlsCa, tlsCert, tlsKey, insecure };
   const controller = (): string => hostPort({ listen: false }).parse(options.controller, '--controller').text;
@@ -99,11 +95,7 @@ export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: ()
   };
   const withCredentials = async (address: string): Promise<At> => ({
     address,
-    tls: await notSilently(
-      `the controller at ${address}`,
-      options.quiet === true,
-      credentialsFor(address, trust),
-    ),
+    tls: await credentialsFor(address, trust),
   });
   /** On this host, else the one that this host's agent reports to, with what the agent shows where nothing else is there. */
   const nearestController = async (address: string): Promise<At> => {
@@ -127,10 +119,12 @@ export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: ()
     onAsk();
     return {
       at: { socket: options.agent },
-      peer: `the agent at ${options.agent}`,
+      peer: agentName,
       next: 'Is `weft agent` running on this host? Name its socket with --agent or WEFT_AGENT.',
     };
   };
+  const to = async (whom: 'controller' | 'agent'): Promise<Whom> =>
+    whom === 'agent' ? toAgent() : await toController();
   return {
     checkController: () => {
       readTls(trust);
@@ -139,33 +133,40 @@ export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: ()
     asking: onAsk,
     controllerAddress: options.controller,
     agentPath: options.agent,
-    controller: async (service, method, request, deadlineMs) =>
-      await ask({ service, method, request, deadlineMs, ...(await toController()) }),
-    agent: async (service, method, request, deadlineMs, route) => {
-      const to = toAgent();
-      if (route !== undefined) {
-        const { callByHttp } = await import('./http-call.js');
-        const answer = await callByHttp(options.agent, route, request, deadlineMs);
-        // The fields are those of the message, whose type the caller's method has.
-        if (answer !== undefined) return answer as never;
-      }
-      return await ask({ service, method, request, deadlineMs, ...to });
-    },
-    events: async (whom, request, onEvent) => {
-      const to = whom === 'agent' ? toAgent() : await toController();
-      const services = await import('./services.js');
-      await services.watch({
-        ...{ service: 'EventService', request, onEvent, deadlineMs: READ_MS, ...to },
-        method: (client) => (asked) => client.watchEvents(asked),
-      });
-    },
-    inspect: async ({ whom, method, query, signal }, onEvent) => {
-      const to = whom === 'agent' ? toAgent() : await toController();
-      const services = await import('./services.js');
-      await services.watch({
-        ...{ service: 'InspectionService', request: query, onEvent, deadlineMs: READ_MS, signal, ...to },
-        method: (client) => (asked) => client[method](asked),
-      });
-    },
+    controller: (service, method, request, deadlineMs) =>
+      waited(
+        'controller',
+        async () => await ask({ service, method, request, deadlineMs, ...(await toController()) }),
+      ),
+    agent: (service, method, request, deadlineMs, route) =>
+      waited('agent', async () => {
+        const agent = toAgent();
+        if (route !== undefined) {
+          const { callByHttp } = await import('./http-call.js');
+          const answer = await callByHttp(options.agent, route, request, deadlineMs);
+          // The fields are those of the message, whose type the caller's method has.
+          if (answer !== undefined) return answer as never;
+        }
+        return await ask({ service, method, request, deadlineMs, ...agent });
+      }),
+    events: (whom, request, onEvent) =>
+      waited(whom, async (onBegun) => {
+        const asked = await to(whom);
+        const services = await import('./services.js');
+        await services.watch({
+          ...{ service: 'EventService', request, onEvent, onBegun, deadlineMs: READ_MS, ...asked },
+          method: (client) => (wanted) => client.watchEvents(wanted),
+        });
+      }),
+    inspect: ({ whom, method, query, signal }, onEvent) =>
+      waited(whom, async (onBegun) => {
+        const asked = await to(whom);
+        const services = await import('./services.js');
+        await services.watch({
+          ...{ service: 'InspectionService', request: query, onEvent, onBegun, signal },
+          ...{ deadlineMs: READ_MS, ...asked },
+          method: (client) => (wanted) => client[method](wanted),
+        });
+      }),
   };
 }

@@ -6,6 +6,7 @@ import type Table3 from 'cli-table3';
 import type { WeftError } from '../core/errors.js';
 import { visible, visibleLines } from '../core/text.js';
 import { coloured, wantsColour } from './colour.js';
+import { wipe } from './waiting.js';
 
 export const FORMATS = ['table', 'json', 'yaml'] as const;
 export type Format = (typeof FORMATS)[number];
@@ -67,13 +68,19 @@ async function serialize(value: unknown, format: 'json' | 'yaml'): Promise<strin
   return stringify(value);
 }
 
+/** What happens meanwhile. */
+export function printNote(text: string): void {
+  wipe();
+  process.stderr.write(`weft: ${text}\n`);
+}
+
 /** Something that does not keep a command from being done. */
-export const printWarning = (text: string): void => void process.stderr.write(`weft: warning: ${text}\n`);
+export const printWarning = (text: string): void => printNote(`warning: ${text}`);
 
 /** One or two lines: the cause, and what to do next. */
 export async function printError(error: WeftError, format: Format, withStack: boolean): Promise<void> {
   const next = error.next === undefined ? '' : `\n      ${error.next}`;
-  process.stderr.write(`weft: ${error.message}${next}\n`);
+  printNote(`${error.message}${next}`);
   if (withStack)
     process.stderr.write(
       visibleLines(

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { WeftError } from '../core/errors.js';
 import { onInterrupt } from './foreground.js';
+import { printNote } from './output.js';
 
 const USUAL_SECONDS = 2;
 /** Clears the terminal (ECMA-48: CUP, ED). */
@@ -21,7 +22,7 @@ export async function repeated(watch: number | true | undefined, work: () => Pro
     } catch (error) {
       // What fails for a while is watched, too.
       if (isFirst || !(error instanceof WeftError)) throw error;
-      process.stderr.write(`weft: ${error.message}\n`);
+      printNote(error.message);
     }
     const pause = (watch === true ? USUAL_SECONDS : watch) * 1000;
     await delay(pause, undefined, { signal: over.signal }).catch(() => undefined);

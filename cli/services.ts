@@ -67,6 +67,8 @@ const clientOf = (service: ServiceName, at: At): Client =>
 export interface Watch<S extends ServiceName, Q, E> extends Omit<Ask<S, Q, E>, 'method'> {
   method: (client: ServiceClient<S>) => (request: Q) => ClientReadableStream<E>;
   onEvent: (event: E) => void;
+  /** It has begun to answer, perhaps without an event yet. */
+  onBegun?: () => void;
   /** Ends it without an error. */
   signal?: AbortSignal | undefined;
 }
@@ -76,7 +78,7 @@ export interface Watch<S extends ServiceName, Q, E> extends Omit<Ask<S, Q, E>, '
  * @throws WeftError as the peer answered, or as the transport failed
  */
 export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Promise<void> {
-  const { service, method, request, peer, at, deadlineMs, next, onEvent, signal } = of;
+  const { service, method, request, peer, at, deadlineMs, next, onEvent, onBegun, signal } = of;
   const client = clientOf(service, at);
   const remote = 'socket' in at ? undefined : at;
   try {
@@ -93,7 +95,10 @@ export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Pr
       };
       if (signal?.aborted === true) end();
       signal?.addEventListener('abort', end, { once: true });
-      stream.on('metadata', () => clearTimeout(late));
+      stream.on('metadata', () => {
+        clearTimeout(late);
+        onBegun?.();
+      });
       stream.on('data', onEvent);
       // An error comes after the end.
       stream.on('status', ({ code }) => {

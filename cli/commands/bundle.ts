@@ -9,7 +9,7 @@ import type { Action } from '../action.js';
 import { READ_MS, type Connector } from '../connect.js';
 import { openFile } from '../file-writer.js';
 import { askNode, forEachNode, listNodes } from '../nodes.js';
-import type { Result } from '../output.js';
+import { printNote, type Result } from '../output.js';
 import { endpointShape, networkShape, nodeShape } from '../shapes.js';
 import { tarEnd, tarEntry } from '../tar.js';
 
@@ -97,14 +97,14 @@ async function addAll(connect: Connector, add: Add): Promise<number> {
   const answers = await forEachNode(up, async (node) => {
     const files = await nodeFiles(connect, node);
     done++;
-    process.stderr.write(`weft: ${node}: ${files.length} files (${done} of ${up.length} nodes)\n`);
+    printNote(`${node}: ${files.length} files (${done} of ${up.length} nodes)`);
     return files;
   });
   let failures = 0;
   for (const { node, result } of answers) {
     if (result instanceof WeftError) {
       failures++;
-      process.stderr.write(`weft: ${node}: ${result.message}\n`);
+      printNote(`${node}: ${result.message}`);
       await add([`nodes/${node}/failed.txt`, `${result.message}\n`]);
     } else for (const file of result) await add(file);
   }

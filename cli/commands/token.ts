@@ -12,6 +12,7 @@ import { READ_MS, WRITE_MS } from '../connect.js';
 import { ownFolder } from '../identity.js';
 import { listing, relative, type Result } from '../output.js';
 import { tokenShape } from '../shapes.js';
+import { notSilently } from '../waiting.js';
 
 interface CreateOptions {
   role: string;
@@ -93,7 +94,8 @@ export function tokenCommands(program: Command, action: Action): void {
           const { authority } = parseToken(token, 'token');
           const roles = ['admin', 'viewer'] as const;
           const { enrol } = await import('../../daemon/enrolment.js');
-          const made = await enrol({ address, token, node: '', roles, folder: ownFolder });
+          const how = { address, token, node: '', roles, folder: ownFolder };
+          const made = await notSilently(`the controller at ${address}`, () => enrol(how));
           const { path } = ownFolder(authority);
           return {
             value: { role: made.role, authority, folder: path },

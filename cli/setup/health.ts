@@ -3,10 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { messageOf, unavailable } from '../../core/errors.js';
 import { visible } from '../../core/text.js';
+import { printNote } from '../output.js';
 import type { Systemd } from './systemd.js';
 import type { Unit } from './units.js';
 
-export const say = (text: string): void => void process.stderr.write(`weft: ${visible(text)}\n`);
+export const say = (text: string): void => printNote(visible(text));
 
 const LOOK_MS = 200;
 /** A reason that lasts as long is shown. */

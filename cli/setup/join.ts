@@ -9,6 +9,7 @@ import { readCluster, saveCluster, type Cluster } from '../../daemon/cluster-fil
 import { IdentityFolder } from '../../daemon/identity-folder.js';
 import { replaceFile, stateError } from '../../daemon/state-file.js';
 import type { Result } from '../output.js';
+import { notSilently } from '../waiting.js';
 import type { SetupFile } from './files.js';
 import { say } from './health.js';
 import { AGENT_STATE, CREDENTIALS, SetupHost, type SetupOptions } from './host.js';
@@ -174,6 +175,7 @@ interface Enrolling {
 /** @throws WeftError UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, ALREADY_EXISTS, FAILED_PRECONDITION */
 async function enrolAs(role: JoinOptions['role'], { folder, ...how }: Enrolling): Promise<void> {
   const { enrol } = await import('../../daemon/enrolment.js');
-  saveCluster(folder, await enrol({ ...how, roles: [role], folder: () => folder }));
+  const asked = { ...how, roles: [role], folder: () => folder };
+  saveCluster(folder, await notSilently(`the controller at ${how.address}`, () => enrol(asked)));
   say(`got a certificate from ${how.address}`);
 }

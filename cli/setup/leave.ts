@@ -11,6 +11,7 @@ import type { ClientTls } from '../../daemon/tls.js';
 import { ownCommand } from '../../daemon/version.js';
 import { connectorFor, READ_MS, WRITE_MS } from '../connect.js';
 import type { Result } from '../output.js';
+import { notSilently } from '../waiting.js';
 import { say } from './health.js';
 import { ADMIN_LINK, AGENT_STATE, CONTROLLER_STATE, SetupHost, type SetupOptions } from './host.js';
 import { UNITS } from './units.js';
@@ -116,8 +117,10 @@ async function leaveCluster(host: SetupHost, options: LeaveOptions): Promise<voi
       say(why);
     }
   };
-  await attempt('this node could not be cleaned up', cleanUp);
-  await attempt('its certificate could not be given up', () => surrender(host, tls));
+  await attempt('this node could not be cleaned up', () => notSilently('the clean-up of this node', cleanUp));
+  await attempt('its certificate could not be given up', () =>
+    notSilently('the controller', () => surrender(host, tls)),
+  );
 }
 
 /** Takes away what weft made on this node, and its records. */

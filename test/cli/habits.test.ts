@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
 
 import test from 'ava';
 
@@ -203,6 +204,25 @@ test('a command that waits says for whom within 3 s, and gives up soon', async (
   // Well before it would have been killed.
   t.is(code, 1);
   t.regex(stderr, /^weft: waiting for the controller at 127\.0\.0\.1:/m);
+});
+
+test('streams and calls by HTTP do not wait silently either', async (t) => {
+  const agent = join(fakes.folder, 'silent.sock');
+  // The kernel takes connections for a process that is stopped.
+  const server = createServer((connection) => connection.on('error', () => undefined)).listen(agent);
+  await once(server, 'listening');
+  t.teardown(() => void server.close());
+  const env = { ...process.env, WEFT_CONTROLLER: fakes.address, WEFT_AGENT: agent };
+  // A question with many answers; a change, which may take half a minute.
+  for (const args of [['diff'], ['attach', 'blue', 'web']]) {
+    const child = spawn(WEFT, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    t.teardown(() => void child.kill('SIGKILL'));
+    let said = '';
+    child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()));
+    await until(`weft ${args[0]} says for whom it waits`, () => said !== '');
+    t.is(said, `weft: waiting for the agent at ${agent}\n`);
+    child.kill('SIGKILL');
+  }
 });
 
 test('tables fit the terminal: the widest columns give way, and headings stay', (t) => {
