@@ -9,8 +9,13 @@ const WORDS: readonly [pattern: RegExp, colour: keyof typeof CODE][] = [
   [/(?<=^Health: +)ok$/gm, 'green'],
   [/(?<=^Health: +)degraded$/gm, 'yellow'],
   [/(?<=^Health: +)down$/gm, 'red'],
-  [/^(?:Problems|Failed):$/gm, 'red'],
-  [/^Warnings:$/gm, 'yellow'],
+  [/^(?:Problems(?: of the cluster)?|Failed):$/gm, 'red'],
+  [/^Warnings(?: of the cluster)?:$/gm, 'yellow'],
+  // The third column of a table below a heading: of peers.
+  [/(?<=^ {2}\S+ {2,}\S+ {2,})down(?= |$)/gm, 'red'],
+  [/(?<=^Verdict: +)reached$/gm, 'green'],
+  [/(?<=^Verdict: +)stopped(?= on \S+$|$)/gm, 'red'],
+  [/(?<=^Verdict: +)unknown(?= on \S+$|$)/gm, 'yellow'],
 ];
 
 /** https://no-color.org: any value but an empty one. */

@@ -57,9 +57,13 @@ export async function print({ value, text }: Result, format: Format): Promise<vo
   // What others wrote into records must not reach the terminal as control sequences.
   const shown = visibleLines(format === 'table' ? await text() : await serialize(value, format));
   if (shown === '') return;
-  const isColoured = format === 'table' && wantsColour(process.stdout.isTTY, process.env);
-  const painted = isColoured ? coloured(shown) : shown;
-  process.stdout.write(shown.endsWith('\n') ? painted : `${painted}\n`);
+  process.stdout.write(`${format === 'table' ? forPeople(shown) : shown}${shown.endsWith('\n') ? '' : '\n'}`);
+}
+
+function forPeople(text: string): string {
+  const { env, stdout } = process;
+  const readable = forTerminal(text, stdout.isTTY, env);
+  return wantsColour(stdout.isTTY, env) ? coloured(readable) : readable;
 }
 
 async function serialize(value: unknown, format: 'json' | 'yaml'): Promise<string> {
@@ -71,7 +75,18 @@ async function serialize(value: unknown, format: 'json' | 'yaml'): Promise<strin
 /** What happens meanwhile. */
 export function printNote(text: string): void {
   wipe();
-  process.stderr.write(`weft: ${text}\n`);
+  process.stderr.write(`weft: ${forTerminal(text, process.stderr.isTTY, process.env)}\n`);
+}
+
+/** Without the characters that a terminal of another charset than UTF-8 does not have. Unset is most often a container's. */
+export function forTerminal(
+  text: string,
+  isTerminal: boolean,
+  env: Readonly<Record<string, string | undefined>>,
+): string {
+  // POSIX.1-2017, 8.2: the first that is not empty counts.
+  const locale = [env['LC_ALL'], env['LC_CTYPE'], env['LANG']].find(Boolean) ?? 'C.UTF-8';
+  return isTerminal && !/utf-?8/i.test(locale) ? text.replaceAll('’', "'").replaceAll('…', '~') : text;
 }
 
 /** Something that does not keep a command from being done. */
@@ -107,22 +122,35 @@ const NO_BORDERS = Object.fromEntries(
   ]),
 );
 
-/** Columns with upper-case headings and two spaces between them, as docker and kubectl print. @param head may be empty */
+/**
+ * Columns with upper-case headings and two spaces between them, as docker and kubectl print.
+ * Where the terminal is too narrow for them, rows become blocks.
+ * @param head may be empty
+ * @param margin of the terminal's width, which is kept free
+ */
 export async function table(
   head: readonly string[],
   rows: readonly (readonly Cell[])[],
-  width = process.stdout.columns,
+  margin = 0,
 ): Promise<string> {
+  const cells = rows.map((row) => row.map((cell) => (cell === '' ? '-' : visible(String(cell)))));
+  const columns = terminalWidth();
+  const width = columns === undefined ? undefined : columns - margin;
+  const fitting = fitted(head, cells, width);
+  if (width !== undefined && head.length > 0 && widthOf(columnWidths(head, fitting)) > width)
+    return cells.map((row) => block(row.map((cell, i) => [head[i] ?? '', cell]))).join('\n\n');
   const { default: Table } = await import('cli-table3');
   const made: Table3.Table = new Table({
     head: [...head],
     chars: { ...NO_BORDERS, 'left-mid': '', 'mid-mid': '', 'right-mid': '', middle: '  ' },
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
   });
-  const cells = rows.map((row) => row.map((cell) => (cell === '' ? '-' : visible(String(cell)))));
-  made.push(...fitted(head, cells, width));
+  made.push(...fitting);
   return trimLines(made.toString());
 }
+
+/** In characters; undefined: there is no terminal. */
+const terminalWidth = (): number | undefined => process.stdout.columns;
 
 /** Narrower than this no column gets. */
 const NARROWEST = 10;
@@ -133,12 +161,9 @@ export function fitted(
   rows: readonly string[][],
   width: number | undefined,
 ): string[][] {
-  const widths = (rows[0] ?? []).map((_, i) =>
-    Math.max(head[i]?.length ?? 0, ...rows.map((row) => row[i]?.length ?? 0)),
-  );
-  const total = (): number => widths.reduce((sum, one) => sum + one + 2, -2);
+  const widths = columnWidths(head, rows);
   const least = (i: number): number => Math.max(NARROWEST, head[i]?.length ?? 0);
-  while (width !== undefined && total() > width) {
+  while (width !== undefined && widthOf(widths) > width) {
     const widest = widths.reduce(
       (best, one, i) => (one - least(i) > (widths[best] ?? 0) - least(best) ? i : best),
       0,
@@ -151,6 +176,12 @@ export function fitted(
   );
 }
 
+const columnWidths = (head: readonly string[], rows: readonly string[][]): number[] =>
+  (rows[0] ?? []).map((_, i) => Math.max(head[i]?.length ?? 0, ...rows.map((row) => row[i]?.length ?? 0)));
+
+/** With two spaces between columns. */
+const widthOf = (columns: readonly number[]): number => columns.reduce((sum, one) => sum + one + 2, -2);
+
 /** Names and values below each other. */
 export function block(
   pairs: readonly (readonly [name: string, value: string | number | undefined | null])[],
@@ -160,7 +191,15 @@ export function block(
   return shown.map(([name, value]) => `${`${name}:`.padEnd(width)} ${visible(String(value))}`).join('\n');
 }
 
-export const indent = (text: string): string => text.replace(/^(?=.)/gm, '  ');
+const MARGIN = 2;
+
+export const indent = (text: string): string => text.replace(/^(?=.)/gm, ' '.repeat(MARGIN));
+
+/** A table below a heading. */
+export const indentedTable = async (
+  head: readonly string[],
+  rows: readonly (readonly Cell[])[],
+): Promise<string> => indent(await table(head, rows, MARGIN));
 
 const trimLines = (text: string): string =>
   text
@@ -175,6 +214,13 @@ export function relative(at: string | undefined | null, now = Date.now()): strin
   const span = duration(Math.abs(seconds));
   return seconds > 0 ? `in ${span}` : `${span} ago`;
 }
+
+/** Leases are renewed an hour before their end, as by flannel. With less left than this, in milliseconds, that is late. */
+const LATE_MS = 50 * 60_000;
+
+/** `in 20m` for the end of what was not renewed in time; else empty. @param at RFC 3339 */
+export const ending = (at: string | undefined | null, now = Date.now()): string =>
+  at !== undefined && at !== null && Date.parse(at) - now < LATE_MS ? relative(at, now) : '';
 
 function duration(seconds: number): string {
   if (seconds < 90) return `${seconds}s`;

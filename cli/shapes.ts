@@ -178,9 +178,19 @@ export const statusShape = (status: Status): object => ({
   warnings: status.warnings.map(problemShape),
 });
 
-/** A controller's answer: what is the node's stays empty, and the cluster is beside it. */
-export const clusterStatusShape = ({ node, networks, peers, ...status }: Status): object => ({
-  ...statusShape({ ...status, node: undefined, networks: [], peers: [] }),
+/**
+ * A controller's answer: what is the node's stays empty, and the cluster is beside it.
+ * @param here what this host has found wrong
+ */
+export const clusterStatusShape = (
+  { node, store, networks, peers, ...status }: Status,
+  here: readonly Problem[],
+): object => ({
+  ...statusShape({
+    ...status,
+    ...{ node: undefined, store: undefined, networks: [], peers: [] },
+    problems: [...here, ...status.problems],
+  }),
   controller: {
     ...nulls(status.controller),
     version: node?.version ?? null,
@@ -188,6 +198,7 @@ export const clusterStatusShape = ({ node, networks, peers, ...status }: Status)
     certificateExpires: node?.certificateExpires ?? null,
   },
   cluster: {
+    store: nulls(store),
     networks: networks.map(({ name, subnet, subnet6, vni, endpoints, peers: nodes }) =>
       nulls({ name, subnet: textOrNull(subnet), subnet6, vni, endpoints, nodes }),
     ),

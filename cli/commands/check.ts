@@ -10,8 +10,8 @@ import type { Action } from '../action.js';
 import { integer } from '../checks.js';
 import type { Connector } from '../connect.js';
 import { answersOf, forEachNode, listNodes } from '../nodes.js';
-import { table, type Result } from '../output.js';
-import { problemLines } from './problems.js';
+import { printNote, table, type Result } from '../output.js';
+import { problemLines } from '../problem-lines.js';
 
 /** Of one node; null: of this host, whose agent does not answer. */
 type NodeCheck = Check & { node: string | null };
@@ -33,8 +33,7 @@ export function checkCommand(program: Command, action: Action): void {
       action(async ({ connect }, _words, { all, wait = 0 }: CheckOptions): Promise<Result> => {
         const until = performance.now() + wait * 1000;
         let checks = await look(connect, all === true);
-        if (wait > 0 && !isGood(checks))
-          process.stderr.write(`weft: waiting up to ${wait} s until all is well\n`);
+        if (wait > 0 && !isGood(checks)) printNote(`waiting up to ${wait} s until all is well`);
         while (!isGood(checks) && performance.now() < until) {
           await delay(EVERY_MS);
           checks = await look(connect, all === true);

@@ -11,7 +11,7 @@ import { chosenPairs, junit, type Test } from '../connectivity-plan.js';
 import { onInterrupt } from '../foreground.js';
 import { answersOf, askNode, forEachNode, listNodes } from '../nodes.js';
 import { table, type Result } from '../output.js';
-import { problemLines } from './problems.js';
+import { problemLines } from '../problem-lines.js';
 import { Problem, type Endpoint, type Network, type Node } from '../../proto/gen/weft/v1/types.js';
 
 interface Options {

@@ -6,7 +6,7 @@ import { dnsName, ipList, lookupName, networkName, recordType, target } from '..
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import type { Action } from '../action.js';
-import { block, indent, listing, table, type Result } from '../output.js';
+import { block, indentedTable, listing, type Result } from '../output.js';
 
 /** Longer than the agent waits for other name servers. */
 const LOOKUP_MS = 10_000;
@@ -133,5 +133,5 @@ async function lookupText({ name, status, answers, networks, source }: LookupNam
   ]);
   if (answers.length === 0) return head;
   const rows = answers.map((it) => [it.type, it.data, it.ttl, it.whose]);
-  return `${head}\n\nAnswers:\n${indent(await table(['TYPE', 'DATA', 'TTL', 'WHOSE'], rows))}`;
+  return `${head}\n\nAnswers:\n${await indentedTable(['TYPE', 'DATA', 'TTL', 'WHOSE'], rows)}`;
 }

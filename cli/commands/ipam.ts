@@ -8,7 +8,7 @@ import { networkName } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import { readCluster } from '../find.js';
-import { listing, printWarning, relative, table, type Result } from '../output.js';
+import { ending, listing, printWarning, relative, table, type Result } from '../output.js';
 
 /** Nodes that hang are waited for. */
 const CHECK_MS = 15_000;
@@ -106,8 +106,9 @@ function sizeOf(subnet: string): number | null {
   return subnet.includes(':') || !(length >= 8 && length <= 30) ? null : 2 ** (32 - length) - 3;
 }
 
-const useList = (uses: readonly Use[]): Result =>
-  listing(uses, {
+function useList(uses: readonly Use[]): Result {
+  const isLate = uses.some(({ expires }) => ending(expires) !== '');
+  return listing(uses, {
     shape: (use) => use,
     name: ({ subnet }) => subnet,
     columns: {
@@ -116,9 +117,10 @@ const useList = (uses: readonly Use[]): Result =>
       SUBNET: ({ subnet }) => subnet,
       USED: ({ used }) => used,
       FREE: ({ size, used }) => (size === null ? 'plenty' : Math.max(0, size - used)),
-      EXPIRES: ({ expires }) => relative(expires),
+      ...(isLate && { EXPIRES: ({ expires }: Use) => ending(expires) }),
     },
   });
+}
 
 const findingShape = ({
   id,

@@ -23,7 +23,7 @@ import {
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { listOf } from '../context.js';
 import { inspectAll } from '../inspect-all.js';
-import { block, indent, listing, relative, table, type Result } from '../output.js';
+import { block, ending, indent, indentedTable, listing, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 import { withEvents } from './events.js';
 import type { Action } from '../action.js';
@@ -272,22 +272,24 @@ async function networkBlock(network: Network): Promise<string> {
     ['Routed with', network.routes.length === 0 ? undefined : network.routes.join(', ')],
     ['Endpoints', network.endpoints],
   ]);
-  const leases = await table(
-    ['NODE', 'SUBNET', 'SUBNET6', 'PUBLIC IP', 'VTEP MAC', 'EXPIRES'],
+  const isLate = network.leases.some(({ expires }) => ending(expires) !== '');
+  const leases = await indentedTable(
+    ['NODE', 'SUBNET', 'SUBNET6', 'PUBLIC IP', 'VTEP MAC', ...(isLate ? ['EXPIRES'] : [])],
     network.leases.map((lease) => [
       lease.node ?? '(flanneld)',
       lease.subnet,
       lease.subnet6 ?? '',
       lease.publicIp,
       lease.vtepMac ?? '',
-      lease.expires === undefined ? 'never' : relative(lease.expires),
+      ...(isLate ? [ending(lease.expires)] : []),
     ]),
   );
   // What has a backend has subnets that it carries.
   const isOverlay = network.backend !== undefined;
   if (!isOverlay && network.leases.length === 0 && !isShared(network)) return head;
   const title = isOverlay ? 'Subnets of nodes' : 'Blocks of nodes';
-  return `${head}\n\n${title}:\n${indent(network.leases.length === 0 ? 'none yet: a node takes one at its first attach' : leases)}`;
+  const none = indent('none yet: a node takes one at its first attach');
+  return `${head}\n\n${title}:\n${network.leases.length === 0 ? none : leases}`;
 }
 
 /** Whether nodes take blocks of a range. */

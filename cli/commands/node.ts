@@ -10,7 +10,7 @@ import type { Action } from '../action.js';
 import { block, listing, relative, type Result } from '../output.js';
 import { nodeShape } from '../shapes.js';
 import { withEvents } from './events.js';
-import { problemLines } from './problems.js';
+import { problemLines } from '../problem-lines.js';
 import { rotateKeyCommand } from './rotate-key.js';
 
 export function nodeCommands(program: Command, action: Action): void {

@@ -9,7 +9,7 @@ import type { Action } from '../action.js';
 import { name as nameOf, networkName, secondsOf } from '../checks.js';
 import type { Connector } from '../connect.js';
 import { answersOf, forEachNode, listNodes } from '../nodes.js';
-import { indent, printWarning, table, type Result } from '../output.js';
+import { indentedTable, printWarning, type Result } from '../output.js';
 
 const SORTS = ['bytes', 'packets', 'drops'] as const;
 
@@ -126,19 +126,15 @@ async function textOf(rates: readonly Rate[]): Promise<string> {
   const endpoints = rates.filter(({ kind }) => kind === 'endpoint');
   return [
     'Networks, between the nodes:',
-    indent(
-      await table(
-        ['NETWORK', 'NODE', ...HEAD],
-        networks.map((it) => [it.network, it.node, ...cells(it)]),
-      ),
+    await indentedTable(
+      ['NETWORK', 'NODE', ...HEAD],
+      networks.map((it) => [it.network, it.node, ...cells(it)]),
     ),
     '',
     'Endpoints:',
-    indent(
-      await table(
-        ['NAME', 'NETWORK', 'NODE', ...HEAD],
-        endpoints.map((it) => [it.name, it.network, it.node, ...cells(it)]),
-      ),
+    await indentedTable(
+      ['NAME', 'NETWORK', 'NODE', ...HEAD],
+      endpoints.map((it) => [it.name, it.network, it.node, ...cells(it)]),
     ),
   ].join('\n');
 }

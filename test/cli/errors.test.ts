@@ -13,6 +13,7 @@ import { notFound } from '../../core/errors.js';
 import { readTls } from '../../daemon/tls.js';
 import { TestCa } from '../daemon/certificates.js';
 import { Fakes, run, WEFT, type Ran } from './fakes.js';
+import { status } from './samples.js';
 
 const fakes = new Fakes();
 test.before(() => fakes.start());
@@ -142,9 +143,11 @@ test('status asks the controller where the agent is away, and shows nothing of i
   for (const { code, stdout } of [byEnvironment, byFlag]) {
     t.is(code, 1);
     const seen = JSON.parse(stdout) as Record<string, unknown>;
-    t.like(seen, { health: 'down', node: {}, networks: [], peers: [] });
+    t.like(seen, { health: 'down', node: {}, store: {}, networks: [], peers: [] });
+    t.deepEqual(seen['store'], {});
     t.like(seen['controller'], { state: 'connected', version: '0.1.0' });
     t.deepEqual(seen['cluster'], {
+      store: { ...status.store },
       networks: [{ name: 'blue', subnet: '10.100.5.0/24', subnet6: null, vni: 4097, endpoints: 1, nodes: 2 }],
       nodes: [
         { name: 'b', publicIp: '192.0.2.11', state: 'up' },
@@ -156,7 +159,8 @@ test('status asks the controller where the agent is away, and shows nothing of i
   t.is(asText.code, 1);
   t.regex(asText.stdout, /^Health: +down$/m);
   t.regex(asText.stdout, /^Nodes of the cluster:$/m);
-  t.notRegex(asText.stdout, /^(Node|Networks|Peers|Firewall|Kernel):/m);
+  t.notRegex(asText.stdout, /^(Node|Networks|Peers|Firewall|Kernel|Store|Version|Started):/m);
+  t.regex(asText.stdout, /^Controller:\n {2}Address: /m);
   t.is(none.code, 1);
   const down = JSON.parse(none.stdout) as Record<string, unknown> & { problems: object[] };
   t.like(down, { health: 'down', networks: [], peers: [] });

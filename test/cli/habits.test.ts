@@ -8,7 +8,7 @@ import test from 'ava';
 
 import { coloured, wantsColour } from '../../cli/colour.js';
 import { passes, parseFilter } from '../../cli/filter.js';
-import { fitted } from '../../cli/output.js';
+import { fitted, indentedTable } from '../../cli/output.js';
 import { parseTemplate } from '../../cli/template.js';
 import { until } from '../lab/wait.js';
 import { Fakes, run, WEFT } from './fakes.js';
@@ -30,6 +30,8 @@ const OUTPUTS: [line: string, stdout: RegExp][] = [
   ['network ls --format {{.Name}}/{{.driver}}', /^blue\/overlay\n$/],
   ['network inspect blue --format {{.subnet}}', /^10\.100\.0\.0\/16\n$/],
   ['endpoint inspect web -o name', /^web\n$/],
+  // The end of a lease is of interest where it was not renewed in time.
+  ['ipam show', /^NETWORK .* FREE\n/],
 ];
 
 for (const [line, stdout] of OUTPUTS)
@@ -192,6 +194,14 @@ test('colour is for terminals, unless NO_COLOR says otherwise, and marks what is
     coloured(text),
     'Health:  \u001B[32mok\u001B[0m\nName: ok\n\n\u001B[31mProblems:\u001B[0m\n  Problems: of others\n',
   );
+  const red = (word: string): string => `\u001B[31m${word}\u001B[0m`;
+  t.is(coloured('  down  192.0.2.11  down   -  0 ok'), `  down  192.0.2.11  ${red('down')}   -  0 ok`);
+  t.is(coloured('  link eth0 is down'), '  link eth0 is down');
+  t.is(coloured('Problems of the cluster:\n'), `${red('Problems of the cluster:')}\n`);
+  t.is(
+    coloured('Verdict: stopped on h2\nReason: stopped'),
+    `Verdict: ${red('stopped')} on h2\nReason: stopped`,
+  );
 });
 
 test('a command that waits says for whom within 3 s, and gives up soon', async (t) => {
@@ -238,4 +248,18 @@ test('tables fit the terminal: the widest columns give way, and headings stay', 
   t.deepEqual(second, rows[1]);
   // Less than this helps nobody.
   t.is(fitted(head, rows, 5)[0]?.[1]?.length, 10);
+});
+
+test('a table below a heading fits the terminal with its margin', async (t) => {
+  const before = Object.getOwnPropertyDescriptor(process.stdout, 'columns');
+  Object.defineProperty(process.stdout, 'columns', { value: 60, configurable: true });
+  t.teardown(() => {
+    if (before === undefined) Reflect.deleteProperty(process.stdout, 'columns');
+    else Object.defineProperty(process.stdout, 'columns', before);
+  });
+  const text = await indentedTable(['NAME', 'WHY'], [['web', 'x'.repeat(200)]]);
+  t.deepEqual(
+    text.split('\n').map((line) => line.length),
+    ['  NAME  WHY'.length, 60],
+  );
 });

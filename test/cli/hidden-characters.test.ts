@@ -3,7 +3,7 @@ import { PassThrough } from 'node:stream';
 
 import test from 'ava';
 
-import { problemLines } from '../../cli/commands/problems.js';
+import { problemLines } from '../../cli/problem-lines.js';
 import { block, table } from '../../cli/output.js';
 import { visible, visibleLines } from '../../core/text.js';
 import { createLogger } from '../../daemon/log.js';

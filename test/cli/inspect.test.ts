@@ -65,7 +65,7 @@ const COMMANDS: { line: string; code: 0 | 1; json: object; table: RegExp[]; stde
     line: 'ipam show',
     code: 0,
     json: [{ network: 'blue', node: null, subnet: '10.100.5.0/24', used: 0, size: 253 }],
-    table: [/^blue +- +10\.100\.5\.0\/24 +0 +253 /m],
+    table: [/^blue +- +10\.100\.5\.0\/24 +0 +253$/m],
   },
 ];
 

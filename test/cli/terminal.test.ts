@@ -1,0 +1,120 @@
+// At a real terminal: colour, width, characters, and the line of a command that waits.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+
+import test from 'ava';
+
+import { until } from '../lab/wait.js';
+import { Fakes, WEFT } from './fakes.js';
+import { problem, status } from './samples.js';
+
+const fakes = new Fakes();
+/** It takes connections, and never answers: as the kernel does for a process that is stopped. */
+const silent = join(fakes.folder, 'silent.sock');
+let server: Server;
+
+test.before(async () => {
+  await fakes.start();
+  const [first] = status.networks;
+  if (first === undefined) throw new Error('the sample has no network');
+  const name = `a-network-with-a-very-long-name-${'x'.repeat(30)}`;
+  fakes.agentStatus = {
+    ...{ ...status, health: 'degraded', networks: [{ ...first, name }] },
+    problems: [problem('link eth0', 'no carrier', 'plug it in, that’s all')],
+  };
+  server = createServer((connection) => connection.on('error', () => undefined)).listen(silent);
+  await once(server, 'listening');
+});
+test.after.always(() => {
+  server.close();
+  fakes.stop();
+});
+
+class Terminal {
+  seen = '';
+  readonly #script;
+  readonly ended: Promise<number | null>;
+
+  /** @param line of a shell, in which $WEFT is the program */
+  constructor(line: string, env: Record<string, string> = {}, columns = 60) {
+    const { PATH = '', HOME = '' } = process.env;
+    const words = { WEFT, WEFT_CONTROLLER: fakes.address, WEFT_AGENT: fakes.socket };
+    this.#script = spawn('script', ['-qefc', `stty cols ${columns} rows 24; exec ${line}`, '/dev/null'], {
+      env: { PATH, HOME, TERM: 'xterm', LANG: 'C.UTF-8', ...words, ...env },
+    });
+    this.#script.stdout.on('data', (bytes: Buffer) => (this.seen += bytes.toString()));
+    this.ended = once(this.#script, 'close').then(([code]) => code as number | null);
+  }
+
+  type(text: string): void {
+    this.#script.stdin.write(text);
+  }
+
+  kill(): void {
+    this.#script.kill('SIGKILL');
+  }
+}
+
+const ESCAPE = '\u001B';
+const [RED, YELLOW, PLAIN] = [`${ESCAPE}[31m`, `${ESCAPE}[33m`, `${ESCAPE}[0m`];
+
+const lines = (text: string): string[] => text.replaceAll('\r', '').split('\n');
+
+async function shown(line: string, env?: Record<string, string>, columns?: number): Promise<string> {
+  const terminal = new Terminal(line, env, columns);
+  await terminal.ended;
+  return terminal.seen;
+}
+
+test('status has colour at a terminal, and tables of its width', async (t) => {
+  const text = await shown('"$WEFT" status');
+  t.is(lines(text)[0], `Health:     ${YELLOW}degraded${PLAIN}`);
+  t.is(lines(text)[2], `${RED}Problems:${PLAIN}`);
+  t.is(lines(text).find((line) => line.startsWith('  NAME'))?.length, 60);
+  t.regex(text, /^ {2}a-network… {2}10\.100\./m);
+  const wide = lines(await shown('"$WEFT" status', {}, 200)).find((line) => line.startsWith('  a-network'));
+  t.regex(wide ?? '', /x{30} {2}10\.100\./);
+});
+
+test('where a terminal is too narrow for a table, its rows are blocks, and nothing is cut', async (t) => {
+  const text = lines(await shown('"$WEFT" status', {}, 40));
+  const at = text.indexOf('Networks:');
+  t.regex(text[at + 1] ?? '', /^ {2}NAME: +a-network-with-a-very-long-name-x{30}$/);
+  t.regex(text[at + 2] ?? '', /^ {2}SUBNET: +10\.100\.5\.0\/24$/);
+});
+
+test('NO_COLOR, a pipe and a file have no colour; a pipe and a file have the whole width', async (t) => {
+  const [without, piped] = await Promise.all([
+    shown('"$WEFT" status', { NO_COLOR: '1' }),
+    shown('sh -c \'"$WEFT" status | cat\''),
+  ]);
+  t.regex(without, /^Health: +degraded\r\n\r\nProblems:\r\n/);
+  t.false((without + piped).includes(ESCAPE));
+  t.regex(piped, /x{30} {2}10\.100\./);
+});
+
+test('a terminal of another charset gets characters that it has', async (t) => {
+  const text = await shown('"$WEFT" status', { LC_ALL: 'C' });
+  t.notRegex(text, /[^\p{ASCII}]/u);
+  t.regex(text, /plug it in, that's all/);
+  t.regex(text, /^ {2}a-network~ {2}10\.100\./m);
+  t.regex(await shown('"$WEFT" status'), /that’s all/);
+});
+
+const WAITING = `weft: waiting for the agent at ${silent}`;
+
+test('the line of a command that waits is gone when it has an answer', async (t) => {
+  const text = await shown('"$WEFT" diff', { WEFT_AGENT: silent }, 200);
+  t.true(text.startsWith(`${WAITING}\r${ESCAPE}[Kweft: the agent at `), text);
+});
+
+test('Ctrl-C ends a command that waits, and its line', async (t) => {
+  const terminal = new Terminal('"$WEFT" attach blue web', { WEFT_AGENT: silent }, 200);
+  t.teardown(() => terminal.kill());
+  await until('it says for whom it waits', () => terminal.seen === WAITING);
+  terminal.type('\u0003');
+  t.is(await terminal.ended, 130);
+  t.is(terminal.seen.replace('^C', ''), `${WAITING}\r${ESCAPE}[K`);
+});
