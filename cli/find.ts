@@ -19,6 +19,29 @@ export async function readCluster(connect: Connector): Promise<Cluster> {
   return { endpoints, nodes };
 }
 
+/** How long this host's agent may take to say whether a word is a container of its own. */
+const HERE_MS = 1000;
+
+/** Ids of the endpoints of what a word means as a container of this host; without an agent it means none. */
+export async function endpointsHere(connect: Connector, target: string): Promise<string[]> {
+  try {
+    return (await connect.agent('AgentService', (client) => client.findContainer, { target }, HERE_MS))
+      .endpoints;
+  } catch {
+    return [];
+  }
+}
+
+/** What both words of a question to the controller mean on this host. */
+export async function bothHere(
+  connect: Connector,
+  from: string,
+  to: string,
+): Promise<{ fromHere: string[]; toHere: string[] }> {
+  const [fromHere, toHere] = await Promise.all([endpointsHere(connect, from), endpointsHere(connect, to)]);
+  return { fromHere, toHere };
+}
+
 /** How many matches an error about an ambiguous word names. */
 const NAMED = 10;
 
@@ -26,8 +49,13 @@ const NAMED = 10;
  * @param beside what else it may mean, for people
  * @throws ExitError 2 where it means several things, 1 where it means none
  */
-export function findOne(word: string, cluster: Cluster, beside: readonly string[] = []): Found<Endpoint> {
-  const [first, ...others] = find(word, cluster);
+export async function findOne(
+  connect: Connector,
+  word: string,
+  cluster: Cluster,
+  beside: readonly string[] = [],
+): Promise<Found<Endpoint>> {
+  const [first, ...others] = find(word, cluster, await endpointsHere(connect, word));
   if (first === undefined)
     throw new ExitError(
       'NOT_FOUND',

@@ -67,14 +67,14 @@ export function policyService({ sources, clock }: { sources: Sources; clock: Clo
       return { network: networkMessage(sources, store.view.networks.get(name) ?? changed), pending };
     }),
 
-    testPolicy: unary(async ({ from, to, protocol, port }) => {
+    testPolicy: unary(async ({ from, to, fromHere, toHere, protocol, port }) => {
       if (protocol !== '' && protocol !== 'tcp' && protocol !== 'udp')
         throw invalidArgument(`protocol: "${protocol}" is not known`, 'Give tcp or udp.');
       if (protocol !== '' && (port < 1 || port > 65_535))
         throw invalidArgument(`port: ${port} is no port`, 'Give 1 to 65535.');
       await waitForSync(store);
       const words = new PolicyWords(store.view);
-      const [source, target] = [words.find(from), words.find(to)];
+      const [source, target] = [words.find(from, fromHere), words.find(to, toHere)];
       const pairs = source.ips.flatMap((a) =>
         target.ips.filter(({ family }) => family === a.family).map((b) => ({ from: a, to: b })),
       );

@@ -1,5 +1,6 @@
-// The words of `weft policy test`: an id, an address, a name, a TARGET or a node, and what has them.
+// The words of `weft policy test`, and what has an address.
 import { IpAddress } from '../core/address.js';
+import { find } from '../core/find.js';
 import { invalidArgument, notFound } from '../core/errors.js';
 import { nodeSubjects, subjectOf, type Subject } from '../core/policy/index.js';
 import type { Endpoint } from '../core/records.js';
@@ -32,33 +33,28 @@ export class PolicyWords {
     return this.#endpoints.map(subjectOf).find(has) ?? [...this.#nodes.values()].find(has);
   }
 
-  /** @throws WeftError NOT_FOUND; INVALID_ARGUMENT for a word that means several */
-  find(word: string): Meant {
+  /**
+   * @param here ids of the endpoints of what the asking host means by the word as a TARGET
+   * @throws WeftError NOT_FOUND; INVALID_ARGUMENT for a word that means several
+   */
+  find(word: string, here: readonly string[] = []): Meant {
     const address = IpAddress.tryParse(word);
     if (address !== undefined) return { text: word, ips: [address] };
-    const isTarget = /^(?:netns|pid|docker|run):/.test(word);
-    const fits: ((one: Endpoint) => boolean)[] = isTarget
-      ? [({ target }) => target === word]
-      : [
-          ({ id }) => id === word,
-          ({ name }) => name === word,
-          ({ name, network }) => `${name}.${network}` === word,
-          ({ target }) => target.replace(/^[a-z]+:(?:.*\/)?/, '') === word,
-          ({ id }) => word.length >= 4 && id.startsWith(word),
-        ];
-    for (const isMeant of fits) {
-      const found = this.#endpoints.filter(isMeant);
-      const [one, ...others] = found;
-      if (one === undefined) continue;
-      if (others.length === 0) return { text: `${one.name}.${one.network}`, ips: subjectOf(one).ips };
-      const names = found.slice(0, NAMED).map(({ id, name, network }) => `${id} (${name}.${network})`);
+    const nodes = [...this.view.nodes.values()];
+    const found = find(word, { endpoints: this.#endpoints, nodes }, here);
+    const endpoints = found.flatMap((one) => (one.kind === 'endpoint' ? one.endpoint : []));
+    const [one] = endpoints;
+    if (one !== undefined && endpoints.length === 1)
+      return { text: `${one.name}.${one.network}`, ips: subjectOf(one).ips };
+    if (one !== undefined) {
+      const names = endpoints.slice(0, NAMED).map(({ id, name, network }) => `${id} (${name}.${network})`);
       throw invalidArgument(
-        `${word} means ${found.length} endpoints: ${names.join(', ')}${found.length > NAMED ? ', …' : ''}`,
+        `${word} means ${endpoints.length} endpoints: ${names.join(', ')}${endpoints.length > NAMED ? ', …' : ''}`,
         'Give NAME.NETWORK, or an id.',
       );
     }
-    const node = this.#nodes.get(`node ${word}`);
-    if (node !== undefined && this.view.nodes.has(word)) return { text: `node ${word}`, ips: node.ips };
+    const node = found.some(({ kind }) => kind === 'node') ? this.#nodes.get(`node ${word}`) : undefined;
+    if (node !== undefined) return { text: `node ${word}`, ips: node.ips };
     throw notFound(
       `${word}: there is no endpoint, container or node of that name`,
       'See weft endpoint ls and weft node ls.',

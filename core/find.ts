@@ -3,7 +3,7 @@
 // The order is that of the documents: a prefix, an id, an address, an endpoint's name, a TARGET, a node. The first of these
 // that fits anything counts, so that a name never loses against the beginning of an id.
 import { IpAddress } from './address.js';
-import { PREFIXED_TARGET } from './target.js';
+import { canonicalForms, normalNetns, PREFIXED_TARGET } from './target.js';
 
 export interface FindableEndpoint {
   id: string;
@@ -32,24 +32,21 @@ const SHOWN_OF_ID = 12;
 
 /**
  * All that it may mean; several: it is ambiguous.
- * @param here the node that a TARGET without a node is preferred on
+ * @param here ids of the endpoints of what the asking host itself means by the word as a TARGET: they come before others
  */
 export function find<E extends FindableEndpoint>(
   word: string,
-  {
-    endpoints,
-    nodes,
-    here,
-  }: { endpoints: readonly E[]; nodes: readonly FindableNode[]; here?: string | undefined },
+  { endpoints, nodes }: { endpoints: readonly E[]; nodes: readonly FindableNode[] },
+  here: readonly string[] = [],
 ): Found<E>[] {
   const where = (fits: (endpoint: E) => boolean): Found<E>[] =>
     endpoints.filter(fits).map((endpoint) => ({ kind: 'endpoint', endpoint }));
-  const target = (...targets: string[]): Found<E>[] => {
-    const found = endpoints.filter((one) => targets.includes(one.target));
-    const local = found.filter(({ node }) => node === here);
-    return (local.length > 0 ? local : found).map((endpoint) => ({ kind: 'endpoint', endpoint }));
+  const asTarget = (): Found<E>[] => {
+    const own = where(({ id }) => here.includes(id));
+    const forms = targetsOf(word);
+    return own.length > 0 ? own : where(({ target }) => forms.includes(target));
   };
-  if (PREFIXED_TARGET.test(word)) return target(word);
+  if (PREFIXED_TARGET.test(word)) return asTarget();
   const ip = IpAddress.tryParse(word)?.toString();
   const mac = word.toLowerCase().replaceAll('-', ':');
   const steps: (() => Found<E>[])[] = [
@@ -66,7 +63,7 @@ export function find<E extends FindableEndpoint>(
         [name, ...aliases].some((one) => one === word || `${one}.${network}` === word),
       ),
     () => where(({ hostIfname }) => hostIfname === word),
-    () => target(`docker:${word}`, `netns:/run/netns/${word}`, `run:${word}`, `netns:${word}`),
+    asTarget,
     () => nodes.filter(({ name }) => name === word).map(({ name }) => ({ kind: 'node', node: name })),
     () => where(({ id }) => id.startsWith(word)),
   ];
@@ -75,6 +72,16 @@ export function find<E extends FindableEndpoint>(
     if (found.length > 0) return found;
   }
   return [];
+}
+
+/** As records have it; a path is that of a namespace. */
+function targetsOf(word: string): string[] {
+  if (word.startsWith('/')) return [`netns:${normalNetns(word)}`];
+  try {
+    return canonicalForms(word);
+  } catch {
+    return [];
+  }
 }
 
 const nodesAt = (ip: string, nodes: readonly FindableNode[]): { kind: 'node'; node: string }[] =>

@@ -12,7 +12,7 @@ import { findOne, readCluster } from '../find.js';
 import { onInterrupt } from '../foreground.js';
 import { askNode } from '../nodes.js';
 import type { Connector } from '../connect.js';
-import { block, type Result } from '../output.js';
+import { block, printNote, type Result } from '../output.js';
 import { interfaceBlock, packetBlock, sectionHeader } from '../pcapng.js';
 
 interface CaptureOptions {
@@ -35,8 +35,8 @@ export function captureCommand(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, [a, b], options: CaptureOptions): Promise<Result | undefined> => {
         const cluster = await readCluster(connect);
-        const from = endpointOf(a, findOne(a, cluster));
-        const to = b === '' ? undefined : endpointOf(b, findOne(b, cluster));
+        const from = endpointOf(a, await findOne(connect, a, cluster));
+        const to = b === '' ? undefined : endpointOf(b, await findOne(connect, b, cluster));
         const query = {
           of: addressesOf(from),
           with: to === undefined ? [] : addressesOf(to),
@@ -95,7 +95,7 @@ async function capture(
   const timer = seconds === undefined ? undefined : setTimeout(() => end.abort(), seconds * 1000);
   const captured: Captured = { points: [], packets: 0, missed: 0 };
   await file.write(sectionHeader());
-  process.stderr.write(`weft: capturing ${seconds === undefined ? 'until Ctrl-C' : `for ${seconds} s`}\n`);
+  printNote(`capturing ${seconds === undefined ? 'until Ctrl-C' : `for ${seconds} s`}`);
   try {
     await Promise.all(
       nodes.map(async (node) => {

@@ -156,7 +156,7 @@ async function getEndpoint(connect: Connector, place: string): Promise<Endpoint>
       error instanceof WeftError && (error.code === 'NOT_FOUND' || error.code === 'FAILED_PRECONDITION');
     if (!isElse) throw error;
     const { endpoints } = await readCluster(connect);
-    const found = findOne(place, { endpoints, nodes: [] });
+    const found = await findOne(connect, place, { endpoints, nodes: [] });
     return await get(found.kind === 'endpoint' ? found.endpoint.id : place);
   }
 }

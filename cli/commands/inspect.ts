@@ -37,7 +37,8 @@ async function inspect(
 ): Promise<Result> {
   const isNetwork = networks.some(({ name }) => name === word);
   if (isNetwork && find(word, cluster).length === 0) return await inspectNetwork(connect, word);
-  const found = findOne(word, cluster, isNetwork ? [`network ${word} (weft network inspect ${word})`] : []);
+  const beside = isNetwork ? [`network ${word} (weft network inspect ${word})`] : [];
+  const found = await findOne(connect, word, cluster, beside);
   return found.kind === 'node'
     ? await inspectNode(connect, found.node)
     : await inspectEndpoint(connect, found.endpoint.id);

@@ -44,7 +44,7 @@ export function pingCommand(program: Command, action: Action): void {
 /** Without a controller a node can still be measured by its name. */
 async function whatIs(place: string, connect: Connector): Promise<Found<Endpoint>> {
   try {
-    return findOne(place, await readCluster(connect));
+    return await findOne(connect, place, await readCluster(connect));
   } catch (error) {
     if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE') throw error;
     printWarning(`${error.message}; ${place} is taken for a node`);

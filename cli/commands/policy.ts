@@ -9,6 +9,7 @@ import type { Action } from '../action.js';
 import { checked, integer, name, networkName } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { ExitError } from '../exit.js';
+import { bothHere } from '../find.js';
 import { block, printWarning, table, type Result } from '../output.js';
 
 /** The controller waits for the nodes, a few seconds at most. */
@@ -160,7 +161,8 @@ export function policyCommands(program: Command, action: Action): void {
         if (tcp !== undefined && udp !== undefined)
           throw invalidArgument('--tcp and --udp: a packet has one protocol', 'Leave one of them out.');
         const protocol = tcp === undefined ? (udp === undefined ? '' : 'udp') : 'tcp';
-        const request = { from, to, protocol, port: tcp ?? udp ?? 0 };
+        const here = await bothHere(connect, from, to);
+        const request = { from, to, protocol, port: tcp ?? udp ?? 0, ...here };
         const {
           verdict,
           policy: by = null,

@@ -7,12 +7,11 @@ import type { Action } from '../action.js';
 import { integer } from '../checks.js';
 import type { Connector } from '../connect.js';
 import { ExitError } from '../exit.js';
-import { block, indent, table, type Result } from '../output.js';
+import { bothHere } from '../find.js';
+import { block, indentedTable, type Result } from '../output.js';
 
 /** Longer than a trace takes, in milliseconds. */
 const TRACE_MS = 10_000;
-/** How long this host's agent may take to say whether a word is a container of its own. */
-const HERE_MS = 1000;
 
 interface TraceOptions {
   tcp?: number;
@@ -57,9 +56,8 @@ async function ask(
   to: string,
   { tcp, udp, size = 0 }: TraceOptions,
 ): Promise<TraceResult> {
-  const [fromHere, toHere] = await Promise.all([from, to].map((word) => endpointsHere(connect, word)));
   const request = {
-    ...{ from, to, size, fromHere: fromHere ?? [], toHere: toHere ?? [] },
+    ...{ from, to, size, ...(await bothHere(connect, from, to)) },
     protocol: tcp !== undefined ? 'tcp' : udp !== undefined ? 'udp' : 'icmp',
     port: tcp ?? udp ?? 0,
   };
@@ -70,16 +68,6 @@ async function ask(
     if (error instanceof WeftError && error.code === 'INVALID_ARGUMENT')
       throw new ExitError(error.code, 2, error.message, error.next);
     throw error;
-  }
-}
-
-/** What a word means as a container of this host; without an agent it means none. */
-async function endpointsHere(connect: Connector, target: string): Promise<string[]> {
-  try {
-    return (await connect.agent('AgentService', (client) => client.findContainer, { target }, HERE_MS))
-      .endpoints;
-  } catch {
-    return [];
   }
 }
 
@@ -112,15 +100,13 @@ async function traceText(
 
 const SEEN = { true: 'yes', false: 'no' } as const;
 
-const hopTable = async (hops: readonly Hop[]): Promise<string> =>
-  indent(
-    await table(
-      ['NODE', 'POINT', 'SEEN', 'DETAIL'],
-      hops.map(({ node = '', point, seen, detail }) => [
-        node,
-        point,
-        seen === undefined ? 'unknown' : SEEN[seen ? 'true' : 'false'],
-        detail,
-      ]),
-    ),
+const hopTable = (hops: readonly Hop[]): Promise<string> =>
+  indentedTable(
+    ['NODE', 'POINT', 'SEEN', 'DETAIL'],
+    hops.map(({ node = '', point, seen, detail }) => [
+      node,
+      point,
+      seen === undefined ? 'unknown' : SEEN[seen ? 'true' : 'false'],
+      detail,
+    ]),
   );

@@ -1,12 +1,13 @@
 // What the words of a trace mean: a container, a node, or an address.
 import { IpAddress } from '../../core/address.js';
+import { find } from '../../core/find.js';
 import { gatewayOf, RESOLVER_IP } from '../../core/link-names.js';
 import { invalidArgument, notFound } from '../../core/errors.js';
 import { prefixesOf } from '../../core/network.js';
 import { bareIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { ANY_HOST_IP, ANY_HOST_IP6 } from '../../core/publish.js';
 import { addressesOf, isHost, type Endpoint, type NodeRecord } from '../../core/records.js';
-import { canonicalForms } from '../../core/target.js';
+import { PREFIXED_TARGET } from '../../core/target.js';
 import type { View } from '../../store/store.js';
 
 /** One end of a trace. */
@@ -29,54 +30,34 @@ type Records = Pick<View, 'endpoints' | 'nodes' | 'leases' | 'networks'>;
 
 /** How many matches an error about an ambiguous word names. */
 const NAMED = 8;
-const PREFIXED = /^(?:netns|pid|docker|run):/;
 
 const allEndpoints = ({ endpoints }: Records): Endpoint[] =>
   [...endpoints.values()].flatMap((one) => [...one.values()]);
 
 /**
- * In this order: a target with its prefix, an id, an address, an endpoint, a target, a node.
+ * What the word means to `find`; an address is the end itself, whoever has it.
  * @param here ids of the endpoints of what the asking host means by the word as a target
  * @throws WeftError INVALID_ARGUMENT where it means several; NOT_FOUND
  */
 export function endOf(view: Records, word: string, here: readonly string[]): TraceEnd {
   if (word === '') throw invalidArgument('trace: an end is not given', 'Write weft trace A B.');
-  const all = allEndpoints(view);
-  const asTarget = (): TraceEnd | undefined => {
-    const own = all.filter(({ id }) => here.includes(id));
-    return containerOf(word, own.length > 0 ? own : all.filter(({ target }) => canonical().includes(target)));
-  };
-  const canonical = (): string[] => {
-    try {
-      return canonicalForms(word);
-    } catch {
-      return [];
-    }
-  };
-  if (PREFIXED.test(word)) {
-    const found = asTarget();
-    if (found !== undefined) return found;
-    throw notFound(`${word}: no network has that container`, 'See weft endpoint ls.');
-  }
-  const byId = all.find(({ id }) => id === word);
-  if (byId !== undefined) return withFirst(byId, all);
   const ip = IpAddress.tryParse(word);
   if (ip !== undefined) return { name: word, endpoints: [], address: ip.toString() };
-  const found =
-    containerOf(
-      word,
-      all.filter((endpoint) => isCalled(endpoint, word)),
-    ) ?? asTarget();
-  if (found !== undefined) return found;
-  if (view.nodes.has(word)) return { name: `node ${word}`, node: word, endpoints: [] };
+  const found = find(word, { endpoints: allEndpoints(view), nodes: [...view.nodes.values()] }, here);
+  const container = containerOf(
+    word,
+    found.flatMap((one) => (one.kind === 'endpoint' ? one.endpoint : [])),
+  );
+  if (container !== undefined) return container;
+  const [node] = found.flatMap((one) => (one.kind === 'node' ? one.node : []));
+  if (node !== undefined) return { name: `node ${node}`, node, endpoints: [] };
   throw notFound(
-    `${word}: is neither a container on a network, nor an endpoint, address or node`,
+    PREFIXED_TARGET.test(word)
+      ? `${word}: no network has that container`
+      : `${word}: is neither a container on a network, nor an endpoint, address or node`,
     'See weft endpoint ls and weft node ls.',
   );
 }
-
-const isCalled = ({ name, network }: Endpoint, word: string): boolean =>
-  name === word || `${name}.${network}` === word;
 
 const containerKey = ({ node, target }: Endpoint): string => `${node}\0${target}`;
 
@@ -98,12 +79,6 @@ function containerOf(word: string, found: readonly Endpoint[]): TraceEnd | undef
 const named = (endpoint: Endpoint): Pick<TraceEnd, 'name' | 'node'> => ({
   name: isHost(endpoint) ? `node ${endpoint.node}` : endpoint.name,
   node: endpoint.node,
-});
-
-/** With the container's other endpoints behind. */
-const withFirst = (first: Endpoint, all: readonly Endpoint[]): TraceEnd => ({
-  ...named(first),
-  endpoints: [first, ...all.filter((one) => one !== first && containerKey(one) === containerKey(first))],
 });
 
 /** With the container's other endpoints, in whose networks it may answer, too. */

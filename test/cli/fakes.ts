@@ -49,6 +49,9 @@ export interface Ran {
 /** The requests to a fake, in order. */
 export type Asked = [method: string, request: unknown][];
 
+/** Ids of the endpoints of the agent's containers, by TARGET. */
+const CONTAINERS_HERE: Record<string, string[]> = { c1: ['a'.repeat(16)], 'pid:4711': [endpoint.id] };
+
 export class Fakes {
   readonly folder = mkdtempSync(join(tmpdir(), 'weft-cli-'));
   readonly socket = join(this.folder, 'agent.sock');
@@ -115,7 +118,7 @@ export class Fakes {
         return { ...endpoint, warnings: this.warnings };
       }),
       detach: this.#answer('detach', { endpoint }),
-      findContainer: unary(({ target }) => ({ endpoints: target === 'c1' ? ['a'.repeat(16)] : [] })),
+      findContainer: unary(({ target }) => ({ endpoints: CONTAINERS_HERE[target] ?? [] })),
     });
     const containers = [Container.fromPartial({ name: 'web' })];
     agent.addService(RuntimeServiceService, {

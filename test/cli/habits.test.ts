@@ -51,14 +51,17 @@ test('--format table lines columns up, and JSON is there for programs', async (t
 });
 
 test('inspect takes several, of any kind, by any name; one is an object, several are a list', async (t) => {
-  const [one, two, mac] = await Promise.all([
+  const [one, two, mac, pid] = await Promise.all([
     fakes.weft('inspect', 'blue', '-o', 'json'),
     fakes.weft('inspect', 'web.blue', 'a', '-o', 'json'),
     fakes.weft('endpoint', 'inspect', endpoint.mac, '-o', 'json'),
+    fakes.weft('inspect', 'pid:4711', '-o', 'json'),
   ]);
   t.like(JSON.parse(one.stdout), { name: 'blue', driver: 'overlay' });
   t.like(JSON.parse(two.stdout), [{ name: 'web' }, { name: 'a', state: 'up' }]);
   t.like(JSON.parse(mac.stdout), { name: 'web' });
+  // Only this host's agent knows whose process that is.
+  t.like(JSON.parse(pid.stdout), { name: 'web' });
 });
 
 test('version: of the program, the agent and the controller, also where one is away', async (t) => {

@@ -65,6 +65,8 @@ test('a word means one endpoint, an address or a node, or it is refused with wha
   const words = new PolicyWords(store.view);
   t.deepEqual(words.find('198.51.100.1').ips.map(String), ['198.51.100.1']);
   t.deepEqual(words.find('00000000000000bb').ips.map(String), ['10.100.5.3']);
+  t.deepEqual(words.find('02:77:0a:64:05:02').ips.map(String), ['10.100.5.2'], 'as weft inspect finds');
+  t.deepEqual(words.find('pid:4711', ['00000000000000bb']).ips.map(String), ['10.100.5.3']);
   t.throws(() => words.find('db'), { message: /db means 2 endpoints: .*00000000000000bb/ });
   t.throws(() => words.find('nobody'), { message: /no endpoint, container or node/ });
 });

@@ -28,8 +28,8 @@ const cluster = {
   ],
 };
 
-const idsOf = (word: string, here?: string): string[] =>
-  find(word, { ...cluster, here }).map((found) =>
+const idsOf = (word: string, here: string[] = []): string[] =>
+  find(word, cluster, here).map((found) =>
     found.kind === 'node' ? `node ${found.node}` : found.endpoint.id.slice(0, 4),
   );
 
@@ -55,6 +55,8 @@ const TABLE: [word: string, found: string[]][] = [
   ['wfvefedc', ['fedc']],
   ['web-1', ['0123']],
   ['c1', ['aaaa', 'bbbb']],
+  ['netns:/var/run/netns/c1', ['aaaa', 'bbbb']],
+  ['/run/netns/c1', ['aaaa', 'bbbb']],
   ['h2', ['node h2']],
   ['0123', ['0123']],
   ['nobody', []],
@@ -63,7 +65,9 @@ const TABLE: [word: string, found: string[]][] = [
 for (const [word, found] of TABLE)
   test(`${word} is ${found.join(' or ') || 'nothing'}`, (t) => t.deepEqual(idsOf(word), found));
 
-test('a TARGET of this node comes before one of the same name elsewhere', (t) => {
-  t.deepEqual(idsOf('c1', 'h1'), ['bbbb']);
-  t.deepEqual(idsOf('netns:/run/netns/c1', 'h2'), ['aaaa']);
+test('what this host means by a TARGET comes before what another one calls so', (t) => {
+  t.deepEqual(idsOf('c1', [c1.id]), ['bbbb']);
+  t.deepEqual(idsOf('netns:/run/netns/c1', [red.id]), ['aaaa']);
+  t.deepEqual(idsOf('pid:4711', [red.id]), ['aaaa']);
+  t.deepEqual(idsOf('db', [red.id]), ['fedc'], 'a name comes before a TARGET');
 });

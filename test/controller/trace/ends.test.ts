@@ -65,7 +65,8 @@ const meant = (word: string, here: string[] = []): string => {
 test('in this order: a prefix, an id, an address, an endpoint, a target, a node', (t) => {
   t.is(meant('docker:web'), 'ab');
   t.is(meant('netns:/run/netns/web'), 'e');
-  t.is(meant(WEB_GREEN.id), 'ba');
+  t.is(meant(WEB_GREEN.id), 'b');
+  t.is(meant(WEB_GREEN.id.slice(0, 12)), 'b', 'as tables show it');
   t.is(meant('10.100.5.2'), '10.100.5.2');
   t.is(meant('web'), 'a', 'the endpoint, and not the namespace');
   t.is(meant('web-g.green'), 'b');
@@ -73,6 +74,8 @@ test('in this order: a prefix, an id, an address, an endpoint, a target, a node'
   t.is(meant('h2'), 'e', 'the endpoint, and not the node');
   t.is(meant('h3'), 'node h3');
   t.is(meant('pid:4711', [WEB.id]), 'a', 'as this host’s agent says');
+  const both = whole(endOf(view, WEB_GREEN.id, []), view).endpoints.map(({ id }) => id);
+  t.deepEqual(both, [WEB_GREEN.id, WEB.id], 'the one that was named comes first');
 });
 
 test('several containers are a wrong call that names them; nothing is not found', (t) => {

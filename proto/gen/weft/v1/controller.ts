@@ -335,6 +335,9 @@ export interface TestPolicyRequest {
   /** "tcp", "udp", or empty: another protocol. */
   protocol: string;
   port: number;
+  /** Ids of the endpoints of the containers that the words mean to the asking host; empty: they mean none. */
+  fromHere: string[];
+  toHere: string[];
 }
 
 export interface TestPolicyResponse {
@@ -3897,7 +3900,7 @@ export const IsolateNetworkResponse: MessageFns<IsolateNetworkResponse> = {
 };
 
 function createBaseTestPolicyRequest(): TestPolicyRequest {
-  return { from: "", to: "", protocol: "", port: 0 };
+  return { from: "", to: "", protocol: "", port: 0, fromHere: [], toHere: [] };
 }
 
 export const TestPolicyRequest: MessageFns<TestPolicyRequest> = {
@@ -3913,6 +3916,12 @@ export const TestPolicyRequest: MessageFns<TestPolicyRequest> = {
     }
     if (message.port !== 0) {
       writer.uint32(32).uint32(message.port);
+    }
+    for (const v of message.fromHere) {
+      writer.uint32(42).string(v!);
+    }
+    for (const v of message.toHere) {
+      writer.uint32(50).string(v!);
     }
     return writer;
   },
@@ -3962,6 +3971,22 @@ export const TestPolicyRequest: MessageFns<TestPolicyRequest> = {
             message.port = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.fromHere.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.toHere.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3980,6 +4005,16 @@ export const TestPolicyRequest: MessageFns<TestPolicyRequest> = {
       to: isSet(object.to) ? globalThis.String(object.to) : "",
       protocol: isSet(object.protocol) ? globalThis.String(object.protocol) : "",
       port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      fromHere: globalThis.Array.isArray(object?.fromHere)
+        ? object.fromHere.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.from_here)
+        ? object.from_here.map((e: any) => globalThis.String(e))
+        : [],
+      toHere: globalThis.Array.isArray(object?.toHere)
+        ? object.toHere.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.to_here)
+        ? object.to_here.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -3997,6 +4032,12 @@ export const TestPolicyRequest: MessageFns<TestPolicyRequest> = {
     if (message.port !== 0) {
       obj.port = Math.round(message.port);
     }
+    if (message.fromHere?.length) {
+      obj.fromHere = message.fromHere;
+    }
+    if (message.toHere?.length) {
+      obj.toHere = message.toHere;
+    }
     return obj;
   },
 
@@ -4009,6 +4050,8 @@ export const TestPolicyRequest: MessageFns<TestPolicyRequest> = {
     message.to = object.to ?? "";
     message.protocol = object.protocol ?? "";
     message.port = object.port ?? 0;
+    message.fromHere = object.fromHere?.map((e) => e) || [];
+    message.toHere = object.toHere?.map((e) => e) || [];
     return message;
   },
 };
