@@ -1,5 +1,5 @@
 // Settings that several programs share: both daemons, or the agent and a plugin.
-import { apiUrl, choice, engineUrl, file, keyPrefix, toggle, word } from './kinds.js';
+import { apiUrl, choice, DEFAULT_ENGINE, engineUrl, file, keyPrefix, toggle, word } from './kinds.js';
 import { optional, setting } from './settings.js';
 
 export const PREFIX = setting(keyPrefix, {
@@ -9,7 +9,7 @@ export const PREFIX = setting(keyPrefix, {
 });
 
 export const DOCKER = setting(engineUrl, {
-  default: 'unix:///run/docker.sock',
+  default: DEFAULT_ENGINE,
   help: 'Docker engine that TARGET docker:NAME refers to',
   group: 'Node',
 });

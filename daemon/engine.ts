@@ -9,11 +9,15 @@ const TIMEOUT_MS = 5_000;
 /** A line of Docker's events is a few hundred bytes. */
 const MAX_LINE = 1 << 20;
 
-/** @throws WeftError UNAVAILABLE where the engine does not answer within 5 s, PERMISSION_DENIED where its socket is not ours to use */
-export function askEngine(engine: EngineAddress, path: string): Promise<{ status: number; body: string }> {
+/** @throws WeftError UNAVAILABLE where the engine does not answer in time, PERMISSION_DENIED where its socket is not ours to use */
+export function askEngine(
+  engine: EngineAddress,
+  path: string,
+  timeoutMs = TIMEOUT_MS,
+): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
     const fail = (error: unknown): void => reject(away(engine, error));
-    const call = request({ ...engine, path, method: 'GET', timeout: TIMEOUT_MS }, (response) => {
+    const call = request({ ...engine, path, method: 'GET', timeout: timeoutMs }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', fail);
@@ -21,7 +25,7 @@ export function askEngine(engine: EngineAddress, path: string): Promise<{ status
         resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }),
       );
     });
-    call.on('timeout', () => call.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
+    call.on('timeout', () => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)));
     call.on('error', fail);
     call.end();
   });

@@ -165,6 +165,9 @@ export const apiUrl: Kind<string> = kind('URL', (text, where) => {
 
 export const etcdUrls: Kind<readonly string[]> = listOf(etcdUrl);
 
+/** Of an agent that is told of no other. */
+export const DEFAULT_ENGINE = 'unix:///run/docker.sock';
+
 export const ENGINE_EXAMPLE = 'Write it as unix:///run/docker.sock or tcp://192.0.2.10:2375.';
 
 export const engineUrl: Kind<EngineAddress> = kind('URL', (text, where) => {

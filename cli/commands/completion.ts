@@ -7,6 +7,8 @@ import { Argument, type Command } from 'commander';
 
 import { eventObject } from '../../core/events.js';
 import { RUN_MODES } from '../../core/run.js';
+import { NETNS_DIRECTORY } from '../../core/target.js';
+import { DEFAULT_ENGINE, engineUrl } from '../../daemon/kinds.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import type { Connector } from '../connect.js';
 import { listOf } from '../context.js';
@@ -117,7 +119,8 @@ export async function complete(
     return complete(command.parent, [...given, last], connect);
   const children = commandsOf(command).map((child) => child.name());
   if (children.length > 0) return matching(children, last);
-  const argument = command.registeredArguments[given.length];
+  const { registeredArguments: takes } = command;
+  const argument = takes[given.length] ?? takes.findLast(({ variadic }) => variadic);
   if (argument?.argChoices !== undefined) return matching(argument.argChoices, last);
   return matching(await argumentNames(command, argument?.name() ?? '', connect), last);
 }
@@ -150,10 +153,9 @@ const PLACES = new Set(['place', 'a', 'b', 'from', 'to']);
 async function argumentNames(command: Command, argument: string, connect: Connector): Promise<string[]> {
   if (PLACES.has(argument)) {
     const group = command.parent?.name();
-    const kinds =
-      command.name() === 'capture' || group === 'endpoint'
-        ? (['endpoint'] as const)
-        : (['endpoint', 'node'] as const);
+    const isEndpoint = command.name() === 'capture' || group === 'endpoint';
+    const kinds: Parameters<typeof namesOf>[0][] = isEndpoint ? ['endpoint'] : ['endpoint', 'node'];
+    if (command.name() === 'inspect' && !isEndpoint) kinds.push('network');
     return (await Promise.all(kinds.map((kind) => namesOf(kind, connect)))).flat();
   }
   if (argument === 'node') return namesOf('node', connect);
@@ -178,16 +180,40 @@ const endpointsOf = async (connect: Connector): Promise<Endpoint[]> =>
       ASK_MS,
     )
   ).endpoints;
-/** Where `ip netns add` puts namespaces (ip-netns(8)). */
-const NETNS_DIRECTORY = '/run/netns';
 
 /** Containers of this host that can be named without asking for them. */
 async function targets(connect: Connector): Promise<string[]> {
-  const runs = await namesOf('container', connect);
+  const [runs, ofDocker] = await Promise.all([namesOf('container', connect), dockerNames()]);
+  return [
+    ...namespaces(),
+    ...runs.map((name) => `run:${name}`),
+    // Both are TARGETs, and people begin either.
+    ...ofDocker.flatMap((name) => [name, `docker:${name}`]),
+  ];
+}
+
+function namespaces(): string[] {
   try {
-    return [...readdirSync(NETNS_DIRECTORY), ...runs.map((name) => `run:${name}`)];
+    return readdirSync(NETNS_DIRECTORY);
   } catch {
-    return runs.map((name) => `run:${name}`);
+    return [];
+  }
+}
+
+/** Names of the containers that run, of the engine that an agent asks where it is told of no other. */
+async function dockerNames(): Promise<string[]> {
+  try {
+    const { askEngine } = await import('../../daemon/engine.js');
+    const engine = engineUrl.parse(process.env['WEFT_DOCKER'] ?? DEFAULT_ENGINE, 'WEFT_DOCKER');
+    const { body } = await askEngine(engine, '/containers/json', ASK_MS);
+    const containers = JSON.parse(body) as { Names: string[] }[];
+    // Each has a slash before it; those of links have another one.
+    return containers.flatMap(
+      ({ Names: names }) => names.find((name) => name.lastIndexOf('/') === 0)?.slice(1) ?? [],
+    );
+  } catch {
+    // Completion shows no errors.
+    return [];
   }
 }
 

@@ -1,21 +1,34 @@
 // Completion in a real bash, with the script that weft prints.
 import { execFile } from 'node:child_process';
-import { dirname } from 'node:path';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { dirname, join } from 'node:path';
 
 import test from 'ava';
 
 import { Fakes, inTurn, run, WEFT } from './fakes.js';
 
 const fakes = new Fakes();
-test.before(() => fakes.start());
-test.after.always(() => fakes.stop());
+const engine = join(fakes.folder, 'docker.sock');
+const docker = createServer((request, response) => {
+  const running = [{ Names: ['/web/shop', '/shop-1'] }, { Names: ['/shop-2'] }];
+  response.end(JSON.stringify(request.url === '/containers/json' ? running : { message: 'page not found' }));
+});
+test.before(async () => {
+  await fakes.start();
+  await once(docker.listen(engine), 'listening');
+});
+test.after.always(() => {
+  docker.close();
+  fakes.stop();
+});
 
 /** @param words of the line, the last one being the one at the cursor */
 function offered(words: readonly string[], controller = fakes.address, before = 'true'): Promise<string[]> {
   const script =
     'eval "$BEFORE"; source <(weft completion bash); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
   const { PATH = '', HOME = '' } = process.env;
-  const services = { WEFT_CONTROLLER: controller, WEFT_AGENT: fakes.socket };
+  const services = { WEFT_CONTROLLER: controller, WEFT_AGENT: fakes.socket, WEFT_DOCKER: `unix://${engine}` };
   const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, BEFORE: before, ...services };
   const ask = (): Promise<string[]> =>
     new Promise((resolve, reject) => {
@@ -81,6 +94,17 @@ test('a word with a colon is completed from where bash starts it', async (t) => 
   // A common setting in ~/.bashrc.
   const whole = 'COMP_WORDBREAKS=${COMP_WORDBREAKS//:}';
   t.deepEqual(await offered([...line, 'container:w'], fakes.address, whole), ['container:web']);
+});
+
+test('inspect takes several words, of every kind that it finds', async (t) => {
+  t.deepEqual(await offered(['inspect', '']), ['a', 'blue', 'web']);
+  t.deepEqual(await offered(['inspect', 'web', 'b']), ['blue']);
+});
+
+test('containers of Docker are TARGETs, with and without their prefix', async (t) => {
+  t.deepEqual(await offered(['attach', 'blue', 'shop']), ['shop-1', 'shop-2']);
+  t.deepEqual(await offered(['attach', 'blue', 'docker:shop']), ['shop-1', 'shop-2']);
+  t.deepEqual(await offered(['detach', 'blue', 'shop-2']), ['shop-2']);
 });
 
 test('completion stays silent where no controller answers', async (t) => {
