@@ -2,6 +2,7 @@
 import { containerMtu } from '../../core/compile.js';
 import { driverOf } from '../../core/drivers/index.js';
 import { messageOf } from '../../core/errors.js';
+import { sysctlName, type SysctlObject } from '../../core/objects/index.js';
 import { portOwner } from '../../daemon/port-owner.js';
 import { answers } from '../../daemon/unix-socket.js';
 import type { Check } from '../../proto/gen/weft/v1/inspection.js';
@@ -175,29 +176,54 @@ async function kernelChecks({ kernel, memberships, node, reconciler }: InspectOp
   });
   try {
     const { node: plan, containers } = await reconciler.preview();
-    const steps = [plan, ...containers.map((one) => one.plan)].reduce(
-      (sum, one) => sum + one.steps.length,
-      0,
+    const steps = [plan, ...containers.map((one) => one.plan)].flatMap((one) => one.steps);
+    const wrong = steps.flatMap((step) =>
+      step.do === 'put' && step.object.kind === 'sysctl' ? step.object : [],
     );
-    const what = 'links, addresses, routes and settings of weft';
-    const why = `${steps} of them are not as they should be`;
-    const objects =
-      steps === 0
-        ? passed('kernel', 'objects', what)
-        : ofProblem('kernel', 'objects', { what, why, fix: 'See weft diff; the agent puts them right.' });
-    return [...capabilities, objects];
+    const count = steps.length - wrong.length;
+    return [
+      ...capabilities,
+      settingsCheck(wrong),
+      count === 0
+        ? passed('kernel', 'objects', OBJECTS)
+        : ofProblem('kernel', 'objects', {
+            what: OBJECTS,
+            why: `${count} of them are not as they should be`,
+            fix: 'See weft diff; the agent puts them right.',
+          }),
+    ];
   } catch (error) {
-    return [...capabilities, open('kernel', 'objects', 'links, addresses and routes', messageOf(error))];
+    return [...capabilities, open('kernel', 'objects', OBJECTS, messageOf(error))];
   }
 }
 
-async function firewallChecks({ kernel, reconciler }: InspectOptions): Promise<Check[]> {
+const OBJECTS = 'links, addresses and routes of weft';
+
+/** @param wrong as they should be */
+function settingsCheck(wrong: readonly SysctlObject[]): Check {
+  const what = 'settings of the kernel (sysctl)';
+  if (wrong.length === 0) return passed('kernel', 'sysctls', what);
+  const wanted = wrong.map(({ path, value }) => `${sysctlName(path)}=${value}`);
+  const named = wanted.slice(0, 5).join(', ');
+  return ofProblem('kernel', 'sysctls', {
+    what,
+    why: `these are not as they should be: ${named}${wanted.length > 5 ? ` and ${wanted.length - 5} more` : ''}`,
+    fix: `The agent sets them within 10 seconds, unless it is not allowed to: sysctl -w ${wanted.join(' ')}.`,
+  });
+}
+
+async function firewallChecks({ kernel, reconciler, problems }: InspectOptions): Promise<Check[]> {
   const what = `weft's rules (${kernel.firewall.kind})`;
+  // The comparison looks at them whenever somebody changes rules; what it finds is told as it was.
+  const isTold = problems.all().some(({ kind }) => kind === 'rules');
+  const foreign = isTold
+    ? []
+    : [passed('firewall', 'foreign', 'rules of other programs', 'they drop none of weft’s traffic')];
   try {
     const { firewall } = await reconciler.preview();
     return firewall.length === 0
-      ? [passed('firewall', 'own', what)]
-      : [ofProblem('firewall', 'own', { what, why: firewall.join('; '), fix: 'See weft diff.' })];
+      ? [passed('firewall', 'own', what), ...foreign]
+      : [ofProblem('firewall', 'own', { what, why: firewall.join('; '), fix: 'See weft diff.' }), ...foreign];
   } catch (error) {
     return [ofProblem('firewall', 'own', { what, why: messageOf(error), fix: 'See the log of the agent.' })];
   }

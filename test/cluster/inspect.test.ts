@@ -16,6 +16,10 @@ let db: EndpointJson;
 const BLOCK =
   'nft add table inet block; nft add chain inet block in "{ type filter hook prerouting priority -400; }"; nft add rule inet block in udp dport 8472 drop';
 
+/** A firewall of h1's own, which a path does not show at once. */
+const STRICT =
+  'nft add table inet strict; nft add chain inet strict in "{ type filter hook input priority 0; }"; nft add rule inet strict in udp dport 8472 drop';
+
 shareAmongTests(
   test,
   async () => {
@@ -66,6 +70,21 @@ test.serial('check: all is well on both nodes, and what is wrong is named with t
       all.checks.some((one) => one.group === group && one.ok !== false),
       group,
     );
+
+  for (const what of ['settings of the kernel (sysctl)', 'rules of other programs'])
+    t.is(all.checks.filter((one) => one.what === what && one.ok === true).length, 2, what);
+
+  // Failures come last.
+  await lab.sh('h1', STRICT);
+  t.teardown(() => lab.sh('h1', 'nft delete table inet strict || true'));
+  const dropped = await lab.until('the drop is named', async () => {
+    const { code, stdout: text } = await lab.weft('h1', 'check');
+    return code === 1 && text.includes('inet strict') ? text : undefined;
+  });
+  t.regex(dropped, /\nFailed:\n(?: .*\n)* {2}nftables table inet strict, chain in\n {4}why: .*8472/);
+  t.notRegex(dropped, /rules of other programs/);
+  await lab.sh('h1', 'nft delete table inet strict');
+  await lab.until('all is well again', async () => (await lab.weft('h1', 'check')).code === 0);
 
   const { stdout } = await lab.weft('h1', 'check');
   t.regex(stdout, /^GROUP +RESULT +WHAT$/m);
