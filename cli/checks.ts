@@ -161,7 +161,7 @@ export const target = checked((text) => {
   return text;
 });
 
-/** Whole seconds. */
+/** Whole seconds. @param limits in milliseconds */
 export const secondsOf = (field: string, limits: { min: number; max: number }): ((text: string) => number) =>
   checked((text) => duration({ ...limits, wholeSeconds: true }).parse(text, field).seconds);
 

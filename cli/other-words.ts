@@ -19,6 +19,7 @@ const COMMANDS: ReadonlyMap<string, string> = new Map(
     'network connect': 'weft attach NETWORK TARGET attaches a container.',
     'network disconnect': 'weft detach NETWORK TARGET detaches a container.',
     'network prune': 'weft ipam check shows what does not belong; weft network rm NAME removes a network.',
+    stats: 'weft top has the traffic of networks and endpoints.',
     container: 'weft ps lists what weft run started; weft endpoint ls, what is attached.',
     swarm: 'weft init and weft join HOST:PORT --token TOKEN make a cluster.',
     'swarm init': 'weft init makes this host the first of a cluster.',

@@ -1,10 +1,17 @@
 // "Did you mean …?": the known word that is nearest to one that is not known.
 
+/** So many letters say which word was begun. */
+const SOME_LETTERS = 3;
+
 /** The candidate that a person most likely meant, or undefined where none is near. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   const wanted = plain(word);
+  const all = [...candidates];
+  // `stat` is the beginning of one word, and near another.
+  const begun = all.filter((candidate) => plain(candidate).startsWith(wanted));
+  if (wanted.length >= SOME_LETTERS && begun.length === 1) return begun[0];
   let best: { candidate: string; distance: number } | undefined;
-  for (const candidate of candidates) {
+  for (const candidate of all) {
     const distance = editDistance(wanted, plain(candidate));
     if (best === undefined || distance < best.distance) best = { candidate, distance };
   }

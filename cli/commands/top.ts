@@ -44,7 +44,7 @@ export function topCommand(program: Command, action: Action): void {
     .option(
       '--interval <span>',
       'what is measured (default: 1s)',
-      secondsOf('interval', { min: 1, max: 3600 }),
+      secondsOf('interval', { min: 1000, max: 3_600_000 }),
       USUAL_SECONDS,
     )
     .addOption(new Option('--sort <by>', 'what comes first').choices(SORTS).default('bytes'))

@@ -87,6 +87,8 @@ test('--watch goes on until Ctrl-C, which ends it well', async (t) => {
 const WRONG: [line: string, next: RegExp][] = [
   ['ls', /weft network ls, weft endpoint ls and weft node ls/],
   ['network crate', /Did you mean `weft network create`\? See `weft network --help`/],
+  ['stat', /Did you mean `weft status`\? See `weft help`/],
+  ['stats', /weft top/],
   ['network foo', /See `weft network --help`/],
   ['endpoint ls --ntwork x', /Did you mean --network\? See `weft endpoint ls --help`/],
   ['launch', /weft init/],
@@ -101,6 +103,7 @@ const WRONG: [line: string, next: RegExp][] = [
   ['get nodes', /weft node ls/],
   ['agent -etcd-endpoints x', /is here --etcd/],
   ['agent --iface eth0', /is here --underlay-iface/],
+  ['top --interval 2h', /Give 1s to 1h/],
   ['network ls --filter name', /KEY=VALUE/],
   ['network ls --filter nosuch=1', /Filter by name, driver/],
   ['network ls --format {{name}}', /not understood/],
