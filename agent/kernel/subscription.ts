@@ -1,5 +1,6 @@
 // A netlink multicast subscription that detects losses and recovers from errors.
 import { closeSync, openSync, readdirSync } from 'node:fs';
+import { setImmediate as turn } from 'node:timers/promises';
 
 // Not from 'netlink' itself, which loads its messages, too.
 import { RawNetlinkSocket } from 'netlink/dist/raw.js';
@@ -71,6 +72,13 @@ export class Subscription {
     for (const bytes of received) this.options.receive(bytes);
     const wait = Math.max(0, this.#emittedAt + BETWEEN_LOSSES_MS - performance.now());
     this.#check ??= setTimeout(() => this.#checkDropped(), wait);
+  }
+
+  /** What the kernel has sent by now was received: one turn of the event loop reads it, and the next hands it on. */
+  async caughtUp(): Promise<void> {
+    await turn();
+    await turn();
+    if (this.#soon !== undefined) await turn();
   }
 
   #checkDropped(): void {

@@ -237,7 +237,7 @@ export class Tracer {
     const { places, filter, probe, ends } = open;
     const drops = await Promise.all(
       places.map(async ({ name: place, trace }) => [
-        ...trace.drops().map(({ table, chain, rule = '' }) => ({ place, table, chain, rule })),
+        ...(await trace.drops()).map(({ table, chain, rule = '' }) => ({ place, table, chain, rule })),
         ...(await trace.countedDrops()).map((rule) => ({ place, table: '', chain: '', rule })),
       ]),
     );

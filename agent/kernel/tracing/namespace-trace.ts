@@ -59,8 +59,8 @@ export class LinuxNamespaceTrace implements NamespaceTrace {
     return this.#links.get(index);
   }
 
-  drops(): RuleDrop[] {
-    return this.#rules?.drops() ?? [];
+  async drops(): Promise<RuleDrop[]> {
+    return (await this.#rules?.drops()) ?? [];
   }
 
   async countedDrops(): Promise<string[]> {

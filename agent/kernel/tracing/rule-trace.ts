@@ -61,8 +61,9 @@ export class RuleTrace {
     }
   }
 
-  /** Without repetitions. */
-  drops(): RuleDrop[] {
+  /** Up to now, without repetitions. */
+  async drops(): Promise<RuleDrop[]> {
+    await this.#subscription.caughtUp();
     // A packet has another id behind the routing, where only its header tells whose it is.
     const isOurs = ({ table, tagged }: TraceEvent): boolean => table === this.#table || tagged;
     const ours = new Set(this.#events.filter(isOurs).map(({ id }) => id));

@@ -47,7 +47,7 @@ export interface NamespaceTrace {
   /** What has come since the last call. */
   sightings(): TraceSighting[];
   /** What nftables says has dropped a packet of the trace. */
-  drops(): RuleDrop[];
+  drops(): Promise<RuleDrop[]>;
   /** Rules of iptables-legacy that have dropped any packets since the beginning, as one writes them. */
   countedDrops(): Promise<string[]>;
   links(): TraceLink[];
