@@ -12,7 +12,7 @@ import { addressesOf, claimsConflict, type Claim, type ClaimHolder, type Lease }
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
-import { networkScope, type Problems } from '../health/index.js';
+import { networkScope, type ProblemKey, type Problems } from '../health/index.js';
 import { LostLeases } from './lost-leases.js';
 import { type Reconciler, type RecordKey, RecordMap } from '../reconcile/index.js';
 
@@ -39,6 +39,18 @@ const CONFIRMED_MS = 60_000;
 export type Records = RecordMap<readonly KernelObject[] | undefined>;
 
 const peerRecord = (network: string, subnet: string): RecordKey => ({ kind: 'peer', network, id: subnet });
+
+const leaseProblem = (network: string, subnet: string): ProblemKey => ({
+  scope: networkScope(network),
+  kind: 'peer-lease',
+  id: subnet,
+});
+
+const claimProblem = (network: string, ip: string): ProblemKey => ({
+  scope: networkScope(network),
+  kind: 'peer-claim',
+  id: ip,
+});
 
 export class PeerRoutes {
   readonly #lost: LostLeases;
@@ -72,22 +84,24 @@ export class PeerRoutes {
     const { network, subnet, before } = change;
     const record = peerRecord(network, subnet);
     this.#lost.restored(record);
-    if (change.after === undefined) {
-      this.#believed.delete(record);
-      this.options.problems.clear({ scope: networkScope(network), kind: 'peer-lease', id: subnet });
-    }
+    if (change.after === undefined) this.#forget(network, subnet);
     const ms = this.#lost.retentionOf(change, batch);
     if (ms === 0 || before === undefined || this.options.member(network) === undefined) return;
     this.#losses.add(change);
     this.#lost.retain(record, before, ms, () => this.#drop(network, record));
   }
 
+  /** The lease has ended. */
+  #forget(network: string, subnet: string): void {
+    this.#believed.delete(peerRecord(network, subnet));
+    this.options.problems.clear(leaseProblem(network, subnet));
+  }
+
   #noteClaim(change: Extract<Change, { kind: 'claim' }>): void {
     const { network, before } = change;
     if (this.#isQuestion(change)) return;
     this.#lost.restored(claimRecord(change));
-    if (change.after === undefined)
-      this.options.problems.clear({ scope: networkScope(network), kind: 'peer-claim', id: change.ip });
+    if (change.after === undefined) this.options.problems.clear(claimProblem(network, change.ip));
     // Its user claims it again. This node knows which of its own addresses are in use.
     if (!isLost(change) || before === undefined || before.node === this.options.node) return;
     if (this.options.member(network) !== undefined) this.#retainClaim(before, LostLeases.lostMs);
@@ -111,6 +125,8 @@ export class PeerRoutes {
   /** The records of a change that note() has seen. */
   ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
     const { network, subnet, before, after } = change;
+    // Since note() saw its end, its earlier states have had their turn.
+    if (after === undefined) this.#forget(network, subnet);
     if (this.#losses.has(change)) return new RecordMap();
     const changed = after ?? before;
     // Whether another lease is believed may depend on this one.
@@ -159,6 +175,8 @@ export class PeerRoutes {
 
   ofClaim(claimed: Claimed, change: Extract<Change, { kind: 'claim' }>): Records {
     const { before, after } = change;
+    // As in ofLease().
+    if (after === undefined) this.options.problems.clear(claimProblem(change.network, change.ip));
     if (this.#isQuestion(change)) return new RecordMap();
     if (after !== undefined) return new RecordMap([[claimRecord(change), this.#objects(claimed, after)]]);
     if (isLost(change) && before?.node !== this.options.node) return new RecordMap();
@@ -232,7 +250,7 @@ export class PeerRoutes {
   #objects(claimed: Claimed, claim: Claim): readonly KernelObject[] {
     const { network, ip, node, endpoint } = claim;
     const { problems, store } = this.options;
-    const key = { scope: networkScope(network), kind: 'peer-claim', id: ip.toString() } as const;
+    const key = claimProblem(network, ip.toString());
     const why = whyClaimDisbelieved(claim, {
       // Of its own subnet this node knows whom it has granted what.
       leases: this.#leasesOf(network).filter((lease) => lease.node !== this.options.node),
@@ -271,7 +289,7 @@ export class PeerRoutes {
     const { problems, store } = this.options;
     const subnet = lease.subnet.toString();
     const record = peerRecord(network.name, subnet);
-    const key = { scope: networkScope(network.name), kind: 'peer-lease', id: subnet } as const;
+    const key = leaseProblem(network.name, subnet);
     const node = lease.node === undefined ? undefined : store.view.nodes.get(lease.node);
     const before = this.#believed.get(record);
     const check = (it: StoredLease): string | undefined => {

@@ -27,18 +27,20 @@ function routes() {
     reconciler: {} as Reconciler,
     claims: {
       of: () => [],
+      ended: () => undefined,
       objects: (_claimed: Claimed, { node }: Claim) => [{ kind: 'route', via: node }],
     } as unknown as AddressClaims,
     member: () => claimed,
   });
   let changes: readonly Change[] = [];
-  store.subscribe((batch) => (changes = batch));
+  store.subscribe((batch) => {
+    changes = batch;
+    peers.note(batch);
+  });
   const hasRoute = (records: Records, via: string): boolean =>
     [...records].some(([, objects]) => JSON.stringify(objects ?? []).includes(`"${via}"`));
-  /** What the last change asks for. */
-  const asked = (): Records => {
-    peers.note(changes);
-    const [change] = changes;
+  /** What a change asks for; by default the last one. */
+  const asked = ([change] = changes): Records => {
     if (change?.kind === 'lease') return peers.ofLease(claimed, change);
     if (change?.kind === 'claim') return peers.ofClaim(claimed, change);
     if (change?.kind === 'endpoint') return peers.ofEndpoint(claimed, change);
@@ -46,7 +48,15 @@ function routes() {
   };
   const node2 = (publicIp: string): void =>
     store.putNode({ name: 'node2', instance: 'node2', publicIp, version: '', startedAt: '' });
-  return { store, problems, peers, asked, hasRoute, node2 };
+  /** What happens meanwhile has its turn afterwards, as while the kernel is busy. */
+  const late = (happens: () => void): void => {
+    const batches: (readonly Change[])[] = [];
+    const unsubscribe = store.subscribe((batch) => void batches.push(batch));
+    happens();
+    unsubscribe();
+    for (const batch of batches) asked(batch);
+  };
+  return { store, problems, peers, asked, hasRoute, node2, late };
 }
 
 test('a lease that somebody else turned to another host keeps its route, and is told', (t) => {
@@ -101,4 +111,27 @@ test('a claim on an address that an endpoint of its subnet’s node has gets no 
   void store.deleteEndpoint('blue', 'aa');
   t.true(hasRoute(asked(), 'node3'));
   t.is(problems.get(key), undefined);
+});
+
+test('what is gone before it has had its turn leaves no problem, and counts no more', (t) => {
+  const { store, problems, peers, late } = routes();
+  const victim = endpoint(membership(blue), 'aa', 5, '/run/netns/c1', { node: 'node2', ip: '10.100.2.5/24' });
+  store.putLease(lease(blue, 2));
+  store.putRecordOf(victim);
+  late(() => {
+    store.putLease({ ...lease(blue, 3), subnet: IpNetwork.parse('10.99.0.0/24') });
+    store.putLease(lease(blue, 4));
+    store.putClaim({
+      network: 'blue',
+      ip: ip('10.100.2.5'),
+      node: 'node3',
+      endpoint: 'bb',
+      state: 'granted',
+    });
+    void store.releaseLease({ ...lease(blue, 3), subnet: IpNetwork.parse('10.99.0.0/24') });
+    void store.releaseLease(lease(blue, 4));
+    void store.deleteClaim('blue', '10.100.2.5', 'bb');
+  });
+  t.deepEqual(problems.list(), []);
+  t.deepEqual(peers.standing('blue'), []);
 });
