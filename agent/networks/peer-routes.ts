@@ -84,14 +84,22 @@ export class PeerRoutes {
     const { network, subnet, before } = change;
     const record = peerRecord(network, subnet);
     this.#lost.restored(record);
-    if (change.after === undefined) this.#forget(network, subnet);
     const ms = this.#lost.retentionOf(change, batch);
-    if (ms === 0 || before === undefined || this.options.member(network) === undefined) return;
+    if (ms === 0 || before === undefined || this.options.member(network) === undefined) {
+      if (change.after === undefined) this.#forget(network, subnet);
+      return;
+    }
+    this.options.problems.clear(leaseProblem(network, subnet));
     this.#losses.add(change);
-    this.#lost.retain(record, before, ms, () => this.#drop(network, record));
+    this.#lost.retain(record, before, ms, () => {
+      // Its change may not have had its turn yet: then it is a removal.
+      this.#losses.delete(change);
+      this.#forget(network, subnet);
+      this.#drop(network, record);
+    });
   }
 
-  /** The lease has ended. */
+  /** The lease counts no more. */
   #forget(network: string, subnet: string): void {
     this.#believed.delete(peerRecord(network, subnet));
     this.options.problems.clear(leaseProblem(network, subnet));
@@ -126,8 +134,9 @@ export class PeerRoutes {
   ofLease(claimed: Claimed, change: Extract<Change, { kind: 'lease' }>): Records {
     const { network, subnet, before, after } = change;
     // Since note() saw its end, its earlier states have had their turn.
-    if (after === undefined) this.#forget(network, subnet);
+    if (after === undefined) this.options.problems.clear(leaseProblem(network, subnet));
     if (this.#losses.has(change)) return new RecordMap();
+    if (after === undefined) this.#forget(network, subnet);
     const changed = after ?? before;
     // Whether another lease is believed may depend on this one.
     const others = this.#leasesOf(network).filter(
@@ -217,8 +226,7 @@ export class PeerRoutes {
 
   /** The leases of other nodes that count, those that etcd has lost included. */
   standing(network: string): Lease[] {
-    const believed = [...this.#believed].flatMap(([, lease]) => (lease.network === network ? [lease] : []));
-    return [...this.#lost.leases(network), ...believed];
+    return [...this.#believed].flatMap(([, lease]) => (lease.network === network ? [lease] : []));
   }
 
   /** A tombstone of the node has come: what was retained of it goes. */

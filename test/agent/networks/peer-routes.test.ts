@@ -24,7 +24,7 @@ function routes() {
   const problems = new Problems();
   const peers = new PeerRoutes({
     ...{ store, problems, log: silentLogger, node: 'node1', instance: 'node1' },
-    reconciler: {} as Reconciler,
+    reconciler: { set: () => Promise.resolve([]) } as unknown as Reconciler,
     claims: {
       of: () => [],
       ended: () => undefined,
@@ -134,4 +134,32 @@ test('what is gone before it has had its turn leaves no problem, and counts no m
   });
   t.deepEqual(problems.list(), []);
   t.deepEqual(peers.standing('blue'), []);
+});
+
+test('a lease that etcd has lost counts until it is back, also while that waits for its turn', (t) => {
+  const { store, peers, asked, hasRoute, node2, late } = routes();
+  const standing = (): string[] => peers.standing('blue').map(({ subnet }) => subnet.toString());
+  node2('192.0.2.2');
+  store.putLease(lease(blue, 2));
+  t.true(hasRoute(asked(), '192.0.2.2'));
+  late(() => {
+    void store.releaseLease(lease(blue, 2));
+    t.deepEqual(standing(), ['10.100.2.0/24']);
+    store.putLease(lease(blue, 2));
+    t.deepEqual(standing(), ['10.100.2.0/24']);
+  });
+  t.deepEqual(standing(), ['10.100.2.0/24']);
+
+  void store.releaseLease(lease(blue, 2));
+  t.is(asked().size, 0);
+  t.deepEqual(standing(), ['10.100.2.0/24']);
+  peers.nodeRemoved('node2');
+  t.deepEqual(standing(), []);
+
+  late(() => {
+    store.putLease(lease(blue, 2));
+    void store.releaseLease(lease(blue, 2));
+    peers.nodeRemoved('node2');
+  });
+  t.deepEqual(standing(), []);
 });
