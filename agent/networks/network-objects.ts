@@ -153,9 +153,8 @@ export class NetworkObjects {
       }
       // What each peer may send is what leads to it.
       if (membership.fou === true)
-        for (const [, objects = []] of peers.of(member))
-          for (const object of objects)
-            if (object.kind === 'pump-prefix') found.set(`fou ${object.to}`, compileFou(object));
+        for (const object of peers.standingObjects(member))
+          if (object.kind === 'pump-prefix') found.set(`fou ${object.to}`, compileFou(object));
       if (membership.subnetOnly === true) found.set(`own ${name}`, compileOwnBridge(membership, mine));
     }
     return found;

@@ -229,6 +229,21 @@ export class PeerRoutes {
     return [...this.#believed].flatMap(([, lease]) => (lease.network === network ? [lease] : []));
   }
 
+  /** What leads to them, and to addresses that they claim, with what is retained. */
+  standingObjects(claimed: Claimed): KernelObject[] {
+    const { membership } = claimed;
+    const { name } = membership.network;
+    const claims = [...this.#claims(claimed).values()].flatMap((objects) => objects ?? []);
+    const retained = this.#lost
+      .claims(name)
+      .flatMap((claim) => this.options.claims.objects(claimed, claim, this.#lost.leases(name)));
+    return [
+      ...this.standing(name).flatMap((lease) => compilePeer(membership, lease)),
+      ...claims,
+      ...retained,
+    ];
+  }
+
   /** A tombstone of the node has come: what was retained of it goes. */
   nodeRemoved(node: string): void {
     this.#lost.nodeRemoved(node);

@@ -1,22 +1,43 @@
 // Where the kernel has FOU, it carries the udp network of flannel's port, unless an ipip network needs the kernel's one tunnel.
+import { isDeepStrictEqual } from 'node:util';
+
 import test from 'ava';
 
 import { IpAddress } from '../../../core/address.js';
-import { ipip, udp } from '../../core/records.js';
+import { ipip, leaseOf, udp } from '../../core/records.js';
+import type { FakeKernel } from '../../fakes/kernel.js';
 import { until } from '../../lab/wait.js';
 import { pairOn } from './pair.js';
+
+/** What the firewall takes from whom. */
+const allowed = ({ kernel }: { kernel: FakeKernel }): string[] =>
+  [...(kernel.firewall.rules?.members?.values() ?? [])]
+    .flatMap(({ addresses, fou = [] }) => fou.map((prefix) => `${addresses.join()} ${prefix.toString()}`))
+    .toSorted();
 
 const DEVICE = 'link wfud-ud ipip local 192.0.2.1 remote any encap fou 8285';
 
 test('the kernel is the pump, and the firewall knows what each peer may send', async (t) => {
   const { one, two } = await pairOn(t, udp(), true);
   t.true(one.kernel.dump().includes(DEVICE));
-  const { fou, members } = one.kernel.firewall.rules ?? {};
-  t.like(fou, { link: 'wfud-ud', port: 8285 });
-  const allowed = [...(members?.values() ?? [])].flatMap(({ addresses, fou: prefixes = [] }) =>
-    prefixes.map((prefix) => `${addresses.join()} ${prefix.toString()}`),
-  );
-  t.deepEqual(allowed, [`192.0.2.2 ${two.subnet}`]);
+  t.like(one.kernel.firewall.rules?.fou, { link: 'wfud-ud', port: 8285 });
+  t.deepEqual(allowed(one), [`192.0.2.2 ${two.subnet}`]);
+});
+
+test('a peer whose lease etcd has lost, and the addresses that it uses, may send on', async (t) => {
+  const { store, one, two } = await pairOn(t, udp(), true);
+  const ip = IpAddress.parse(two.subnet.replace(/0\/24$/, '77'));
+  store.putLease(leaseOf(udp(), 7));
+  store.putClaim({ network: 'ud', ip, node: 'n7', endpoint: 'e1', state: 'granted' });
+  const before = [`192.0.2.2 ${two.subnet}`, '192.0.2.7 10.110.7.0/24', `192.0.2.7 ${ip.toString()}/32`];
+  await until('they are allowed', () => isDeepStrictEqual(allowed(one), before.toSorted()));
+  store.loseEverything();
+  // The nodes that live write theirs back, and what follows is compiled after that.
+  await until('they are back', () => store.view.leases.get('ud')?.size === 2);
+  store.putLease(leaseOf(udp(), 8));
+  const after = [...before, '192.0.2.8 10.110.8.0/24'].toSorted();
+  await until('the next peer is allowed', () => allowed(one).some((line) => line.startsWith('192.0.2.8')));
+  t.deepEqual(allowed(one), after);
 });
 
 test('an address of another node’s subnet may be sent by the node that uses it', async (t) => {

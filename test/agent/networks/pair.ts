@@ -72,6 +72,7 @@ export async function pairOn(t: ExecutionContext, network: OverlayNetwork, hasFo
       });
       let handled = Promise.resolve();
       const unsubscribe = store.subscribe((changes) => {
+        memberships.note(changes);
         handled = handled.then(() => memberships.handle(changes));
       });
       t.teardown(async () => {
