@@ -30,7 +30,14 @@ export class Capture {
       .filter((line) => line.includes('ethertype'));
   }
 
-  /** Ends the capture and returns all of it. */
+  /** Waits for a frame: tcpdump may be behind what a test has seen to arrive. */
+  async sees(frame: RegExp): Promise<void> {
+    await until(`tcpdump shows ${frame.source}`, () => this.frames().some((line) => frame.test(line)), {
+      context: () => this.process.tail(),
+    });
+  }
+
+  /** Ends the capture and returns what it has shown. */
   async stop(): Promise<string[]> {
     await this.process.stop();
     return this.frames();

@@ -10,6 +10,7 @@ import type { ExecutionContext, TestFn } from 'ava';
 import { bare, type EndpointJson } from '../lab/cluster.js';
 import type { Namespace } from '../lab/lab.js';
 import { reaches } from '../lab/traffic.js';
+import { slowness } from '../lab/wait.js';
 import type { Machine } from './machine.js';
 import type { Machines } from './machines.js';
 
@@ -69,6 +70,10 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
       { context: () => machines().agent(host).tail() },
     );
 
+  /** Whether the router gets an answer of the host, or of a container there. */
+  const reached = (router: Namespace, ip: string): Promise<boolean> =>
+    reaches(router, ip, { waitSeconds: slowness });
+
   /** A connection from the router to the host: each line sent appears in the host's log. */
   async function connection(
     t: ExecutionContext,
@@ -110,8 +115,8 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     t.true(await host.reaches('c1', BEYOND), 'through the gateway of the LAN');
     t.true(await host.reaches('c1', '10.9.0.77'));
     t.true(await host.reaches('c1', HOST_IP));
-    t.true(await reaches(router, bare(a.ip)), 'under its own address');
-    t.true(await reaches(router, HOST_IP));
+    t.true(await reached(router, bare(a.ip)), 'under its own address');
+    t.true(await reached(router, HOST_IP));
     t.regex(await nicOf(host), /master wfp-eth2/);
 
     await machines().json('network', 'rm', 'lan', '--force');
@@ -138,7 +143,7 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
     const b = await host.json<EndpointJson>('attach', 'lan', 'c2');
     t.true(await host.reaches('c1', BEYOND), 'the LAN, and what is behind it');
     t.true(await host.reaches('c1', bare(b.ip)), 'a container of the same host');
-    t.true(await reaches(router, bare(b.ip)));
+    t.true(await reached(router, bare(b.ip)));
     t.regex(await host.sh('iptables-save'), /-i wf\+ .*-j ACCEPT/);
     await machines().json('network', 'rm', 'lan', '--force');
     await restored(host, before);
@@ -167,11 +172,11 @@ export function lanTests(test: TestFn, machines: () => Machines): void {
       );
 
       await machines().startAgent(host);
-      await machines().lab.until('the host is reachable again', () => reaches(router, HOST_IP), {
+      await machines().lab.until('the host is reachable again', () => reached(router, HOST_IP), {
         context: () => machines().agent(host).tail(),
       });
       const a = await host.json<EndpointJson>('attach', 'lan', 'c1');
-      t.true(await reaches(router, bare(a.ip)));
+      t.true(await reached(router, bare(a.ip)));
       await machines().json('network', 'rm', 'lan', '--force');
       await restored(host, before);
     },

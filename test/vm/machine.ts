@@ -16,6 +16,8 @@ import { lines, type Call, type Done, type FromGuest, type ToGuest } from './pro
 const KERNEL = join(CHECKOUT, 'node_modules/.cache/weft-vm');
 /** The lab's folder, inside the machines. */
 const SHARE = '/vm/share';
+/** Times `slowness`. */
+const REACHED_WITHIN_MS = 2000;
 
 export interface MachineOptions {
   lab: Lab;
@@ -244,12 +246,28 @@ export class Machine {
     await this.sh('ip -all netns delete');
   }
 
-  /** Whether a ping from a namespace of this machine arrives. Two are sent: the first may wait for ARP. */
+  /** Whether a ping from a namespace of this machine is answered before long: one that is late or lost says nothing here. */
   async reaches(from: string, to: string): Promise<boolean> {
+    const deadline = performance.now() + REACHED_WITHIN_MS * slowness;
+    do if ((await this.#answers(from, to)) > 0) return true;
+    while (performance.now() < deadline);
+    return false;
+  }
+
+  /** Whether no ping from a namespace of this machine is answered. */
+  async isApart(from: string, to: string): Promise<boolean> {
+    return (await this.#answers(from, to)) === 0;
+  }
+
+  /** How many of two pings are answered: the first may wait for ARP. @throws Error where none can be sent */
+  async #answers(from: string, to: string): Promise<number> {
     const wait = `${slowness / 7}`;
     const inside = from === '' ? [] : ['ip', 'netns', 'exec', from];
-    const { stdout } = await this.exec([...inside, 'ping', '-n', '-c', '2', '-i', '0.3', '-W', wait, to]);
-    return !stdout.includes(' 0 received');
+    const argv = [...inside, 'ping', '-n', '-c', '2', '-i', '0.3', '-W', wait, to];
+    const { stdout, stderr } = await this.exec(argv);
+    const received = / (\d+) received/.exec(stdout)?.[1];
+    if (received === undefined) throw new Error(`${this.name}: ${shown(argv)}: ${stderr}`);
+    return Number(received);
   }
 
   /** Runs the command line, as a user of this machine would. */
