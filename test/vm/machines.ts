@@ -45,8 +45,9 @@ export class Machines {
     const first = this.lab.hosts.length + 1;
     await ipBatch(
       segments.flatMap((name) => [
-        // A bridge that snooped multicast would lose the first neighbour solicitations.
-        `link add name ${name} type bridge mcast_snooping 0`,
+        // A bridge that snooped multicast would lose the first neighbour solicitations. One that learned would have one port for
+        // a MAC address that two hosts have in two VLANs: an 802.1Q switch learns for each VLAN, which not every kernel can.
+        `link add name ${name} type bridge mcast_snooping 0 ageing_time 0`,
         `link set ${name} up`,
       ]),
       this.#segment.namespace,
