@@ -107,7 +107,7 @@ test.serial(
         }
     }
     // 28 bytes of headers: no byte of encapsulation.
-    await lab.sh('c1', `ping -c 1 -W 2 -M do -s 1472 ${bare(ends.get('h2')?.ip ?? '')}`);
+    await lab.sh('c1', `ping -c 1 -W 5 -M do -s 1472 ${bare(ends.get('h2')?.ip ?? '')}`);
     t.deepEqual(
       await routes('h1'),
       ['h2', 'h3'].map((host) => `${subnetOf(host)} via ${lab.ipOf(host)}`).toSorted(),

@@ -131,7 +131,7 @@ test.serial('a LAN gives its containers addresses by DHCP and by router advertis
   const leased = await ask('l1');
   t.regex(leased, /^198\.51\.100\.2(1\d|20)$/);
   const pings = async (from: string, source: string, to: string): Promise<boolean> =>
-    (await lab.try(from, `ping -c 1 -W 1 -I ${source} ${to}`)).code === 0;
+    (await lab.try(from, `ping -c 1 -W 5 -I ${source} ${to}`)).code === 0;
   t.true(await pings('l1', leased, LAN.router));
   t.true(await lab.reaches('router', leased));
   t.true(await pings('l1', ip('l1'), LAN.router), 'its own address');
@@ -255,7 +255,7 @@ test.serial('a host with iptables has what iptables can, and its status says wha
 async function closes(t: ExecutionContext): Promise<void> {
   const [, port = ''] = CONTROLLER.split(':');
   for (const to of [port, '2379']) {
-    t.is((await lab.try('h2', `nc -z -w 1 ${INFRA_IP} ${to}`)).code, 0, `the host to ${to}`);
+    t.is((await lab.try('h2', `nc -z -w 5 ${INFRA_IP} ${to}`)).code, 0, `the host to ${to}`);
     t.not((await lab.try('far', `nc -z -w 1 ${INFRA_IP} ${to}`)).code, 0, `a container to ${to}`);
   }
   await lab.sh('outside', `ip route replace ${ip('far')}/32 via ${lab.ipOf('h2')}`);
