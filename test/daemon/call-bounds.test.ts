@@ -116,7 +116,9 @@ test('calls of one caller are counted while they run, whatever connections they 
 });
 
 test('messages that do not come take few places, and not for long', async (t) => {
-  const { dial, answer, waiting } = await serve(t, { arriving: 2, allArriving: 3, arrivesMs: 300 });
+  // Long enough for a slow machine to make three calls before the first is cut.
+  const arrivesMs = 2500;
+  const { dial, answer, waiting } = await serve(t, { arriving: 2, allArriving: 3, arrivesMs });
   const [one, other] = [dial('h1'), dial('h2')];
   const slow = [call(one, false), call(one, false), call(one, true)];
   await until('the refusal', () => slow[2]?.code() === EXHAUSTED);
@@ -127,7 +129,7 @@ test('messages that do not come take few places, and not for long', async (t) =>
   const later = call(one, true);
   await until('a place again', () => waiting.length === 1);
   // An answer may take longer than its question.
-  await new Promise((resolve) => setTimeout(resolve, 400));
+  await new Promise((resolve) => setTimeout(resolve, arrivesMs + 100));
   answer();
   await until('the answer', () => later.code() !== undefined);
   t.is(later.code(), status.OK);

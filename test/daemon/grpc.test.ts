@@ -283,13 +283,18 @@ test('a connection that is closed, reset or met with silence is not blamed on TL
 });
 
 test('a server that dies during a call', async (t) => {
-  const server = await serve(() => new Promise(() => undefined));
+  let begin = (): void => undefined;
+  const begun = new Promise<void>((resolve) => (begin = resolve));
+  const server = await serve(() => {
+    begin();
+    return new Promise(() => undefined);
+  });
   const through = await tcp(t, (socket) => {
     const [, port] = server.address.split(':');
     const further = connect(Number(port), '127.0.0.1');
     further.on('error', () => undefined);
     socket.pipe(further).pipe(socket);
-    setTimeout(() => (further.destroy(), socket.destroy()), 700);
+    void begun.then(() => (further.destroy(), socket.destroy()));
   });
   const error = await failureOf(ask(through));
   t.deepEqual(
