@@ -73,17 +73,18 @@ function localEntry(endpoint: Endpoint, membership: Membership | undefined): Pol
 
 export class Policies {
   #policies: readonly Policy[] = [];
+  #digest = digestOf([]);
   #state = new PolicyState(new PolicyClasses([], new Set()));
   /** By id: those that are being attached are in no list yet. */
   readonly #local = new Map<string, Endpoint>();
   #nodes: ReadonlySet<string> = new Set();
-  /** Names of the networks that the state was made for. */
-  #networks = '';
+  /** What the state was made for. */
+  #madeFor = '';
   /** Keys of items that the firewall does not know yet. */
   readonly #news = new Set<string>();
   /** What is no item may have changed, too. */
   #isAnew = false;
-  #report: PolicyReport = { digest: digestOf([]), isolated: [], gaps: [] };
+  #report: PolicyReport = { digest: this.#digest, isolated: [], gaps: [] };
 
   constructor(private readonly options: PoliciesOptions) {}
 
@@ -93,7 +94,7 @@ export class Policies {
 
   /** The policies of the last run. */
   restore(policies: readonly Policy[]): void {
-    this.#policies = policies;
+    this.#keep(policies);
     this.#rebuild();
   }
 
@@ -137,14 +138,13 @@ export class Policies {
     const { store, state, log } = this.options;
     if (store.isSynced) {
       const now = [...store.view.policies.values()];
-      if (digestOf(now) !== digestOf(this.#policies)) {
+      if (this.#keep(now)) {
         try {
           state.savePolicies(now);
         } catch (error) {
           log.warn('the policies could not be saved for the next start', { error: messageOf(error) });
         }
       }
-      this.#policies = now;
     }
     this.#rebuild();
     if (!this.hasNews) return this.#tell();
@@ -169,6 +169,17 @@ export class Policies {
     });
   }
 
+  /** @returns whether they say something else than those before */
+  #keep(policies: readonly Policy[]): boolean {
+    // Most calls are about networks.
+    if (policies.length === this.#policies.length && policies.every((one, n) => one === this.#policies[n]))
+      return false;
+    const before = this.#digest;
+    this.#policies = policies;
+    this.#digest = digestOf(policies);
+    return this.#digest !== before;
+  }
+
   get #isUsed(): boolean {
     return this.#state.classes.isUsed;
   }
@@ -183,14 +194,16 @@ export class Policies {
 
   /** Everything anew, where policies or networks are others than before. */
   #rebuild(): void {
+    const isolated = this.#isolated();
+    const networks = this.options.memberships.list().map(({ network }) => network.name);
+    const madeFor = JSON.stringify([this.#digest, isolated, networks]);
+    if (madeFor === this.#madeFor) return this.#setNodes();
+    const before = this.#state;
+    this.#madeFor = madeFor;
     const classes = new PolicyClasses(
       this.#policies.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
-      new Set(this.#isolated()),
+      new Set(isolated),
     );
-    const networks = JSON.stringify(this.options.memberships.list().map(({ network }) => network.name));
-    if (classes.key === this.#state.classes.key && networks === this.#networks) return this.#setNodes();
-    const before = this.#state;
-    this.#networks = networks;
     this.#state = new PolicyState(classes);
     this.#isAnew ||= before.classes.isUsed || classes.isUsed;
     for (const key of before.items.keys()) this.#news.add(key);
@@ -250,7 +263,7 @@ export class Policies {
 
   #tell(): void {
     const gaps = this.#gaps();
-    const report = { digest: digestOf(this.#policies), isolated: this.#isolated(), gaps };
+    const report = { digest: this.#digest, isolated: this.#isolated(), gaps };
     this.options.problems.replace(FIREWALL, 'policy', new Map(gaps.map((gap) => [gap.what, gap])));
     const isNews = JSON.stringify(report) !== JSON.stringify(this.#report);
     this.#report = report;
@@ -272,13 +285,12 @@ export class Policies {
     const { classes } = this.#state;
     return memberships.list().flatMap((membership): Problem[] => {
       const { name } = membership.network;
+      // There the containers have ports that lead to the node.
+      if (driverOf(membership.network).hostLink(membership) !== undefined) return [];
       const unguarded = [...this.#local.values()].filter((endpoint) => {
-        const { subject, local } = localEntry(endpoint, membership);
-        return (
-          endpoint.network === name &&
-          local?.port === undefined &&
-          subject.ips.some((ip) => classes.targetOf(subject, ip) !== undefined)
-        );
+        if (endpoint.network !== name) return false;
+        const subject = subjectOf(endpoint);
+        return subject.ips.some((ip) => classes.targetOf(subject, ip) !== undefined);
       });
       if (unguarded.length === 0) return [];
       return [

@@ -6,8 +6,8 @@ import { createHash } from 'node:crypto';
 
 import type { IpAddress } from '../address.js';
 import { addressRanges, type AddressRange } from './address-ranges.js';
-import { awaitsLabels } from './evaluate.js';
-import { digestOf, type Policy, type PortRange } from './policy.js';
+import { askForLabels } from './evaluate.js';
+import type { Policy, PortRange } from './policy.js';
 import { holdsAddress, isOfAddresses, selects, type Selector, type Subject } from './selector.js';
 
 /** Both halves are 1 to 65534: it is a packet mark, and a class of traffic control. */
@@ -17,8 +17,9 @@ export type ClassNumber = number;
 export type Allowed = 'everything' | readonly PortRange[];
 
 export class PolicyClasses {
-  /** What must differ for two of these to differ. */
-  readonly key: string;
+  /** Places in the order of the policies. */
+  readonly #order: ReadonlyMap<Policy, number>;
+  readonly #askForLabels: boolean;
   readonly #from: SelectorIndex;
   readonly #to: SelectorIndex;
   /** Policies by the text of each of their targets' selectors. */
@@ -37,7 +38,8 @@ export class PolicyClasses {
     readonly policies: readonly Policy[],
     readonly isolated: ReadonlySet<string>,
   ) {
-    this.key = JSON.stringify([digestOf(policies), [...isolated].toSorted()]);
+    this.#order = new Map(policies.map((policy, n) => [policy, n]));
+    this.#askForLabels = askForLabels(policies);
     this.#from = new SelectorIndex(policies.flatMap(({ from }) => from));
     this.#to = new SelectorIndex(policies.flatMap(({ to }) => to));
     for (const policy of policies) {
@@ -64,15 +66,15 @@ export class PolicyClasses {
   /** The class of a target; undefined: it is open. */
   targetOf(subject: Subject, ip: IpAddress): ClassNumber | undefined {
     if (subject.network === undefined || subject.host === true) return undefined;
-    if (awaitsLabels(this.policies, subject)) return this.#target([]);
+    if (subject.unlabelled === true && this.#askForLabels) return this.#target([]);
     const found = [
       ...this.#to.meaning(subject, ip),
       ...this.#to.ofAddresses.filter((selector) => holdsAddress(selector, ip)),
     ];
     if (found.length === 0 && !this.isolated.has(subject.network)) return undefined;
     const selecting = new Set(found.flatMap(({ text }) => this.#byTo.get(text) ?? []));
-    const policies = this.policies.filter((policy) => selecting.has(policy));
-    return this.#target(policies);
+    const placeOf = (policy: Policy): number => this.#order.get(policy) ?? 0;
+    return this.#target([...selecting].toSorted((a, b) => placeOf(a) - placeOf(b)));
   }
 
   #target(policies: readonly Policy[]): ClassNumber {

@@ -66,8 +66,11 @@ export interface Closing {
 }
 
 /** Whether a policy may select the target once its labels are known: until then it admits nothing. */
-export const awaitsLabels = (policies: readonly Policy[], { unlabelled }: Subject): boolean =>
-  unlabelled === true &&
+const awaitsLabels = (policies: readonly Policy[], { unlabelled }: Subject): boolean =>
+  unlabelled === true && askForLabels(policies);
+
+/** Whether any of them selects targets by labels. */
+export const askForLabels = (policies: readonly Policy[]): boolean =>
   policies.some(({ to }) => to.some(({ terms }) => terms.some(({ kind }) => kind === 'label')));
 
 /** Why the target admits only what is allowed; undefined: it is open. */

@@ -106,10 +106,18 @@ export const textsOf = ({ name, from, to, ports }: Policy): PolicyTexts => ({
 /** Whether two policies allow the same, whatever their names. */
 export const allowSame = (a: Policy, b: Policy): boolean => contentOf(a) === contentOf(b);
 
-const contentOf = (policy: Policy): string => {
-  const { from, to, ports } = textsOf(policy);
-  return JSON.stringify([from.toSorted(), to.toSorted(), ports.toSorted()]);
-};
+/** Of policies, which never change. */
+const contents = new WeakMap<Policy, string>();
+
+function contentOf(policy: Policy): string {
+  let content = contents.get(policy);
+  if (content === undefined) {
+    const { from, to, ports } = textsOf(policy);
+    content = JSON.stringify([from.toSorted(), to.toSorted(), ports.toSorted()]);
+    contents.set(policy, content);
+  }
+  return content;
+}
 
 /** Equal for the same policies: by it a node says which ones it keeps. */
 export const digestOf = (policies: readonly Policy[]): string =>

@@ -15,6 +15,8 @@ interface Entry {
 }
 
 export class PolicyState {
+  /** One object as long as this is: whoever compares them need not read them. */
+  readonly rules: PolicyRules;
   /** All of them, by keys of their own. */
   readonly items = new Map<string, PolicyItem>();
   readonly #entries = new Map<string, Entry>();
@@ -25,11 +27,8 @@ export class PolicyState {
 
   constructor(readonly classes: PolicyClasses) {
     for (const { peer } of classes.ranges) this.#peers.set(peer, 1);
-  }
-
-  get rules(): PolicyRules {
-    return {
-      ranges: this.classes.ranges.map(({ family, first, last, peer }) => ({
+    this.rules = {
+      ranges: classes.ranges.map(({ family, first, last, peer }) => ({
         ...{ family, peer },
         first: first.toString(),
         last: last.toString(),
@@ -40,7 +39,7 @@ export class PolicyState {
   /** Sets a container or a node; undefined: it is gone. @returns what changes */
   set(key: string, entry: PolicyEntry | undefined): PolicyChange[] {
     const before = this.#entries.get(key);
-    const after = entry === undefined ? undefined : this.#compile(entry);
+    const after = entry === undefined ? undefined : this.#compile(entry, before);
     if (after === undefined) this.#entries.delete(key);
     else this.#entries.set(key, after);
     const ips = new Set([...(before?.addresses ?? []), ...(after?.addresses ?? [])].map(({ ip }) => ip));
@@ -52,7 +51,7 @@ export class PolicyState {
       ),
     );
     for (const link of new Set([before?.port?.link, after?.port?.link])) {
-      if (link === undefined) continue;
+      if (link === undefined || before?.port === after?.port) continue;
       changes.push([`port ${link}`, after?.port?.link === link ? after.port : undefined]);
     }
     for (const [name, item] of changes)
@@ -61,15 +60,19 @@ export class PolicyState {
     return changes;
   }
 
-  #compile({ subject, local }: PolicyEntry): Entry {
+  /** What is as before is the same object: then it has not changed. */
+  #compile({ subject, local }: PolicyEntry, before: Entry | undefined): Entry {
     const { classes } = this;
-    const addresses = subject.ips.flatMap((ip): PolicyAddress[] => {
-      const peer = classes.peerOf(subject, ip);
-      const target = local === undefined ? undefined : classes.targetOf(subject, ip);
+    const addresses = subject.ips.flatMap((address): PolicyAddress[] => {
+      const ip = address.toString();
+      const peer = classes.peerOf(subject, address);
+      const target = local === undefined ? undefined : classes.targetOf(subject, address);
       if (peer === undefined && target === undefined) return [];
+      const there = before?.addresses.find((one) => one.ip === ip);
+      if (there !== undefined && there.peer === peer && there.target === target) return [there];
       return [
         {
-          ...{ policy: 'address', ip: ip.toString() },
+          ...{ policy: 'address', ip },
           ...(peer !== undefined && { peer }),
           ...(target !== undefined && { target }),
         },
@@ -77,7 +80,10 @@ export class PolicyState {
     });
     const closed = addresses.some(({ target }) => target !== undefined);
     if (local?.port === undefined) return { addresses };
-    return { addresses, port: { policy: 'port', ...local.port, closed } };
+    const { link, gateway } = local.port;
+    const there = before?.port;
+    const isThere = there?.link === link && there.gateway === gateway && there.closed === closed;
+    return { addresses, port: isThere ? there : { policy: 'port', link, gateway, closed } };
   }
 
   #setAddress(ip: string, key: string, address: PolicyAddress | undefined): PolicyChange[] {

@@ -137,6 +137,21 @@ test('a container costs its own items: others stay as they are', (t) => {
   t.is(state.set('web2', undefined).length, 2);
 });
 
+test('what is set as it is changes nothing', (t) => {
+  const state = new PolicyState(new PolicyClasses([policy({})], new Set()));
+  const entry = { subject: DB, local: { port: { link: 'wfepdb', gateway: '02:00:00:00:00:01' } } };
+  t.true(state.set('db', entry).length > 0);
+  t.deepEqual(state.set('db', { subject: { ...DB }, local: { port: { ...entry.local.port } } }), []);
+  const moved = { ...entry, local: { port: { ...entry.local.port, link: 'wfepdc' } } };
+  t.deepEqual(
+    state.set('db', moved).map(([key, item]) => [key, item !== undefined]),
+    [
+      ['port wfepdb', false],
+      ['port wfepdc', true],
+    ],
+  );
+});
+
 test('of two nodes behind one address the first by its key counts', (t) => {
   const state = new PolicyState(
     new PolicyClasses([policy({ from: ['host,node=h1', 'host,node=h2'] })], new Set()),

@@ -1,10 +1,13 @@
 // The policies that a node keeps: what the firewall is told, and when.
 import test from 'ava';
+import fc from 'fast-check';
 
 import { Problems } from '../../../agent/health/index.js';
 import { Policies } from '../../../agent/policy/index.js';
 import { digestOf, parsePolicy, type Policy, type PolicyItem } from '../../../core/policy/index.js';
+import type { Endpoint } from '../../../core/records.js';
 import { silentLogger as log } from '../../../daemon/log.js';
+import { runs } from '../../core/laws.js';
 import { bridged, endpointOf, leaseOf, membershipOf, overlay } from '../../core/records.js';
 import { FakeStore } from '../../fakes/store.js';
 
@@ -161,4 +164,79 @@ test('what was dropped is told with the policy that closes the container', async
   await policies.refresh();
   policies.bind(db);
   t.deepEqual(policies.denials(), [{ endpoint: db.id, network: 'blue', packets: 7, policy: 'db' }]);
+});
+
+const POLICIES: readonly Policy[] = [
+  DB,
+  ALL,
+  parsePolicy({ name: 'lb', from: ['role=db', 'cidr=10.0.0.0/8'], to: ['role=web'], ports: ['udp/53'] }),
+];
+
+const local = (n: number, role: string): Endpoint => ({
+  ...{ ...db, id: `00000000000000b${n}`, ip: `10.100.5.${n + 2}/24`, hostIfname: `wfepb${n}` },
+  labels: { role },
+});
+const remote = (n: number, role: string): Endpoint => ({
+  ...{ ...web(), id: `00000000000000a${n}`, ip: `10.100.9.${n + 2}/24` },
+  labels: { role },
+});
+
+const happening = fc.record({
+  what: fc.constantFrom('here', 'there', 'policy', 'taken'),
+  n: fc.nat({ max: 2 }),
+  role: fc.constantFrom('web', 'db', 'none', undefined),
+});
+
+const sorted = (items: ReadonlyMap<string, PolicyItem>): [string, PolicyItem][] =>
+  [...items].toSorted(([a], [b]) => (a < b ? -1 : 1));
+
+test('whatever comes and goes, in whatever order: the items are those of what is there', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(happening, { maxLength: 25 }), async (happenings) => {
+      const [here, there] = [new Map<number, Endpoint>(), new Map<number, Endpoint>()];
+      const inForce = new Set<Policy>();
+      const one = setUp();
+      await one.policies.refresh();
+      for (const { what, n, role } of happenings) {
+        if (what === 'taken') one.take();
+        if (what === 'here' && role !== undefined) {
+          here.set(n, local(n, role));
+          one.policies.bind(local(n, role));
+        } else if (what === 'here') {
+          here.delete(n);
+          one.policies.release(local(n, 'none'));
+        }
+        if (what === 'there') {
+          const { network: name, id } = remote(n, '');
+          if (role === undefined) {
+            there.delete(n);
+            await one.store.deleteEndpoint(name, id);
+          } else {
+            there.set(n, remote(n, role));
+            one.store.putRecordOf(remote(n, role));
+          }
+          const after = there.get(n);
+          await one.policies.handle([
+            { kind: 'endpoint', network: name, id, ...(after !== undefined && { after }) },
+          ]);
+        }
+        const policy = POLICIES[n];
+        if (what !== 'policy' || policy === undefined) continue;
+        if (inForce.delete(policy)) await one.store.removePolicy(policy.name);
+        else {
+          inForce.add(policy);
+          await one.store.createPolicy(policy);
+        }
+        await one.policies.handle([{ kind: 'policy', name: policy.name }]);
+      }
+      const fresh = setUp();
+      for (const policy of inForce) await fresh.store.createPolicy(policy);
+      for (const endpoint of there.values()) fresh.store.putRecordOf(endpoint);
+      await fresh.policies.refresh();
+      for (const endpoint of here.values()) fresh.policies.bind(endpoint);
+      for (const { take } of [one, fresh]) take();
+      t.deepEqual(sorted(one.items), sorted(fresh.items));
+    }),
+    runs(60),
+  );
 });
