@@ -3,7 +3,7 @@
 // linux.ts implements it; tests of the logic run against a small fake that keeps the same contract.
 import type { Need } from '../../core/needs.js';
 import type { Family } from '../../core/address.js';
-import type { Firewall, FirewallItem, FirewallPort } from '../../core/firewall.js';
+import type { Firewall, FirewallChange, FirewallItem, FirewallPort } from '../../core/firewall.js';
 import type { HostRoute } from '../../core/host-routes.js';
 import type { Actual, ObjectKey } from '../../core/objects/index.js';
 import type { Step } from '../../core/plan.js';
@@ -155,8 +155,11 @@ export interface FirewallDriver {
    * @throws WeftError FAILED_PRECONDITION where the rules cannot be read
    */
   difference(desired: Firewall): Promise<string[]>;
-  /** Compares and, where anything differs, replaces weft's own rules in one transaction. */
-  ensure(desired: Firewall): Promise<FirewallReport>;
+  /**
+   * Compares and, where anything differs, replaces weft's own rules in one transaction.
+   * @param news these items alone were added and removed since the last call: they cost themselves, as with changeItems
+   */
+  ensure(desired: Firewall, news?: FirewallChange): Promise<FirewallReport>;
   /**
    * As ensure, where only these items were added and removed since the last call; costs only those, as long as no other
    * program has changed the rules.

@@ -33,10 +33,17 @@ export interface PolicySource {
 
 const NO_PORT_SECURITY = { scope: FIREWALL, kind: 'port-security' } as const;
 
+/** What a comparison applies. */
+interface PlannedFirewall {
+  desired: Firewall;
+  /** Of the policies, where nothing else of the items has changed since they were written. */
+  news?: FirewallChange;
+}
+
 /** Drift counts all rules as one object: one flush deletes them all. */
 const RULES = 'rules';
 
-export class FirewallTarget implements Target<readonly Family[], Firewall> {
+export class FirewallTarget implements Target<readonly Family[], PlannedFirewall> {
   readonly drift: Drift;
   /** The desired rules without the ports. */
   rules: Firewall = { networks: [] };
@@ -48,7 +55,11 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
   readonly #members = new Map<string, FirewallMember>();
   /** See Firewall.itemsRevision. */
   #revision = 0;
+  /** The one that the driver has been given. */
+  #written = 0;
   readonly #policyItems = new Map<string, PolicyItem>();
+  /** Those that have changed since the driver last wrote, as they were then. */
+  readonly #unwritten = new Map<string, PolicyItem | undefined>();
   #policy: PolicyRules | undefined;
 
   constructor(private readonly options: FirewallTargetOptions) {
@@ -61,9 +72,11 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     return Promise.resolve(bridged.length === 0 ? [] : this.options.kernel.filteredBridges());
   }
 
-  plan(bridged: readonly Family[]): Firewall {
+  plan(bridged: readonly Family[]): PlannedFirewall {
+    const isWritten = this.#revision === this.#written;
     this.#takePolicy();
-    return this.#planned(bridged);
+    const news = this.#policyNews();
+    return { desired: this.#planned(bridged), ...(isWritten && { news }) };
   }
 
   #planned(bridged: readonly Family[]): Firewall {
@@ -82,10 +95,12 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     };
   }
 
-  async apply(rules: Firewall): Promise<Applied> {
+  async apply({ desired, news }: PlannedFirewall): Promise<Applied> {
     const { firewall } = this.options.kernel;
     try {
-      return { repaired: this.#report(await firewall.ensure(rules)), again: false };
+      const report = await firewall.ensure(desired, news);
+      this.#noteWritten();
+      return { repaired: this.#report(report), again: false };
     } catch (error) {
       this.#setProblems([
         {
@@ -100,7 +115,9 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
 
   /** What apply would change, in words; see FirewallDriver.difference. @throws WeftError FAILED_PRECONDITION */
   async difference(): Promise<string[]> {
-    return this.options.kernel.firewall.difference(this.plan(await this.observe()));
+    const bridged = await this.observe();
+    this.#takePolicy();
+    return this.options.kernel.firewall.difference(this.#planned(bridged));
   }
 
   /** Other programs change rules all day: a contested rule set waits for the regular comparison. */
@@ -153,16 +170,8 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     items: Map<string, T>,
     changes: readonly (readonly [string, T | undefined])[],
   ): Noted {
-    const before = new Map<string, T | undefined>();
-    const added: T[] = [];
-    for (const [key, item] of changes) {
-      const there = items.get(key);
-      if (item === there || (item !== undefined && JSON.stringify(item) === JSON.stringify(there))) continue;
-      before.set(key, there);
-      if (item !== undefined) added.push(item);
-      put(items, key, item);
-    }
-    if (before.size > 0) this.#revision++;
+    const before = this.#noteEach(items, changes);
+    const added = [...before.keys()].map((key) => items.get(key)).filter((item) => item !== undefined);
     const removed = [...before.values()].filter((item) => item !== undefined);
     const rollback = (): void => {
       this.#revision++;
@@ -171,27 +180,60 @@ export class FirewallTarget implements Target<readonly Family[], Firewall> {
     return { added, removed, rollback };
   }
 
+  /** @returns what was there of those that are others now */
+  #noteEach<T extends FirewallItem>(
+    items: Map<string, T>,
+    changes: readonly (readonly [string, T | undefined])[],
+  ): Map<string, T | undefined> {
+    const before = new Map<string, T | undefined>();
+    for (const [key, item] of changes) {
+      const there = items.get(key);
+      if (item === there || (item !== undefined && JSON.stringify(item) === JSON.stringify(there))) continue;
+      before.set(key, there);
+      put(items, key, item);
+    }
+    if (before.size > 0) this.#revision++;
+    return before;
+  }
+
   /** Applies changes that were noted, at their own cost. @throws WeftError with the firewall's error */
   async change({ added, removed }: FirewallChange): Promise<void> {
     const bridged = await this.observe();
-    const policy = this.#takePolicy();
+    this.#takePolicy();
+    const policy = this.#policyNews();
     const report = await this.options.kernel.firewall.changeItems(
       this.#planned(bridged),
       [...added, ...policy.added],
       [...removed, ...policy.removed],
     );
+    this.#noteWritten();
     this.drift.note(this.#report(report));
   }
 
-  get hasNews(): boolean {
-    return this.options.policies?.hasNews === true;
+  #noteWritten(): void {
+    this.#written = this.#revision;
+    this.#unwritten.clear();
   }
 
-  /** What cannot be written is written by the next comparison. */
-  #takePolicy(): FirewallChange {
-    const { rules, changes } = this.options.policies?.take() ?? { rules: undefined, changes: [] };
+  get hasNews(): boolean {
+    return this.#revision !== this.#written || this.options.policies?.hasNews === true;
+  }
+
+  #takePolicy(): void {
+    const { policies } = this.options;
+    if (policies === undefined) return;
+    const { rules, changes } = policies.take();
+    if (rules !== this.#policy) this.#revision++;
     this.#policy = rules;
-    return this.#note(this.#policyItems, changes);
+    for (const [key, there] of this.#noteEach(this.#policyItems, changes))
+      if (!this.#unwritten.has(key)) this.#unwritten.set(key, there);
+  }
+
+  /** What the driver has to write yet, also where it could not before. */
+  #policyNews(): FirewallChange {
+    const added = [...this.#unwritten.keys()].flatMap((key) => this.#policyItems.get(key) ?? []);
+    const removed = [...this.#unwritten.values()].filter((item) => item !== undefined);
+    return { added, removed };
   }
 
   #report({ repaired, problems }: FirewallReport): Repair[] {

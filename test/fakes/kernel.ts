@@ -25,7 +25,7 @@ import type {
 } from '../../agent/kernel/kernel.js';
 import { type Family, IpNetwork } from '../../core/address.js';
 import { notFound } from '../../core/errors.js';
-import type { Firewall } from '../../core/firewall.js';
+import type { Firewall, FirewallChange, FirewallItem } from '../../core/firewall.js';
 import type { HostRoute } from '../../core/host-routes.js';
 import {
   linkKey,
@@ -123,6 +123,9 @@ export class FakeFirewall implements FirewallDriver {
   /** Undefined: no rules of weft exist, or they were flushed. */
   rules: Firewall | undefined;
   problems: FirewallReport['problems'] = [];
+  /** What each comparison was told of, and what was changed without one. */
+  readonly compared: (FirewallChange | undefined)[] = [];
+  readonly changed: FirewallChange[] = [];
   /** How often the rules were written. */
   writes = 0;
   /** Called before each comparison of the rules, and awaited. */
@@ -141,7 +144,8 @@ export class FakeFirewall implements FirewallDriver {
     return [this.rules === undefined ? 'the table of weft was missing' : 'the rules of weft: changed'];
   }
 
-  async ensure(desired: Firewall): Promise<FirewallReport> {
+  async ensure(desired: Firewall, news?: FirewallChange): Promise<FirewallReport> {
+    this.compared.push(news);
     await this.beforeEnsure?.();
     const failure = this.#failures.shift();
     if (failure !== undefined) throw failure;
@@ -152,7 +156,12 @@ export class FakeFirewall implements FirewallDriver {
   }
 
   /** Items come and go without a repair. */
-  async changeItems(desired: Firewall): Promise<FirewallReport> {
+  async changeItems(
+    desired: Firewall,
+    added: readonly FirewallItem[] = [],
+    removed: readonly FirewallItem[] = [],
+  ): Promise<FirewallReport> {
+    this.changed.push({ added, removed });
     if (this.rules === undefined) return this.ensure(desired);
     const failure = this.#failures.shift();
     if (failure !== undefined) throw failure;

@@ -2,10 +2,16 @@
 
 import test from 'ava';
 
+import { agentMetrics } from '../../agent/health/metrics.js';
+import { Problems } from '../../agent/health/problems.js';
 import { openFirewall, type NodeFirewallDriver } from '../../agent/kernel/firewall/index.js';
+import { FirewallTarget } from '../../agent/reconcile/firewall-target.js';
+import { compareTarget } from '../../agent/reconcile/target.js';
 import { IpNetwork } from '../../core/address.js';
 import type { Firewall } from '../../core/firewall.js';
-import type { PolicyItem } from '../../core/policy/index.js';
+import type { PolicyChange, PolicyItem } from '../../core/policy/index.js';
+import { silentLogger as log } from '../../daemon/log.js';
+import { FakeKernel } from '../fakes/kernel.js';
 import { sh } from './firewall-world.js';
 
 let firewall: NodeFirewallDriver;
@@ -108,6 +114,9 @@ test.serial('an item comes and goes by its own elements', async (t) => {
   const few = [undefined, ADDRESS6, undefined, undefined, PORT, more];
   t.deepEqual(await firewall.changeItems(desired(5, ...few), [], ranges), NOTHING);
   t.deepEqual(await firewall.changeItems(desired(6, ...next), ranges, []), NOTHING);
+  // Also where a comparison comes first.
+  t.deepEqual(await firewall.ensure(desired(7, ...back), { added: [gone], removed: [] }), NOTHING);
+  t.deepEqual(await firewall.ensure(desired(8, ...next), { added: [], removed: [gone] }), NOTHING);
   // By messages of their own, and not by a comparison of everything.
   t.deepEqual(debugged, []);
   t.deepEqual(await freshReport(desired(2, ...next)), NOTHING);
@@ -115,6 +124,39 @@ test.serial('an item comes and goes by its own elements', async (t) => {
   t.true(listed.includes('udp . 53 : accept'));
   t.false(listed.includes('10.1.0.2 :'));
   await sh('nft delete table ip others');
+});
+
+test.serial('a container is closed also where somebody looks at the difference as it is bound', async (t) => {
+  const {
+    policy: rules,
+    policyItems: _items,
+    itemsRevision: _version,
+    containers: _none,
+    ...others
+  } = desired(1);
+  let waiting: PolicyChange[] = [];
+  const target = new FirewallTarget({
+    ...{ kernel: Object.assign(new FakeKernel(), { firewall }), log },
+    ...{ problems: new Problems(), metrics: agentMetrics() },
+    policies: {
+      get hasNews() {
+        return waiting.length > 0;
+      },
+      take() {
+        const changes = waiting;
+        waiting = [];
+        return { rules, changes };
+      },
+    },
+  });
+  target.rules = others;
+  target.keepItems = false;
+  await compareTarget(target);
+  waiting = [['address 10.1.0.2', ADDRESS]];
+  t.true((await target.difference()).length > 0);
+  await target.change({ added: [], removed: [] });
+  t.true((await sh('nft list ruleset')).includes('10.1.0.2 : fffe:fffe'));
+  t.deepEqual(await target.difference(), []);
 });
 
 test.serial('what was flushed is repaired; without policies nothing of them is there', async (t) => {

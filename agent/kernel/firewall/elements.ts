@@ -17,16 +17,24 @@ export interface Element {
   element: string;
 }
 
+/** Sets whose elements begin with a container's port, which one item has. */
+const CONTAINER_SETS: readonly string[] = [
+  ...['containers', 'bound', 'macs', 'lan', 'any6', 'targets', 'allowed_targets'],
+  ...['source4', 'source6', 'allowed4', 'allowed6'],
+];
+
 /** Sets whose elements come only from items. */
 export const ITEM_SETS: ReadonlySet<string> = new Set([
   ...POLICY_ITEM_SETS,
-  ...['containers', 'bound', 'macs', 'lan', 'any6', 'targets', 'allowed_targets', 'fou_peers'],
+  ...CONTAINER_SETS,
+  'fou_peers',
   ...[4, 6].flatMap((family) =>
-    ['itself', 'gateway', 'port', 'addr', 'source', 'allowed', 'nodes', 'vteps', 'plain'].map(
-      (name) => `${name}${family}`,
-    ),
+    ['itself', 'gateway', 'port', 'addr', 'nodes', 'vteps', 'plain'].map((name) => `${name}${family}`),
   ),
 ]);
+
+/** No other item has an element of them: whether one is needed yet is not asked of all items. */
+const OF_ONE_ITEM: ReadonlySet<string> = new Set([...POLICY_ITEM_SETS, ...CONTAINER_SETS]);
 
 /** Every element of an item, in all tables. */
 export function elementsOf(item: FirewallItem): Element[] {
@@ -107,11 +115,11 @@ export const range = (prefix: IpNetwork): string =>
 
 const familyOf = (ip: string): 4 | 6 => (ip.includes(':') ? 6 : 4);
 
-/** The set changes of one table for these items; an element that another item needs stays. */
+/** The set changes of one table for the elements of these items; an element that another item needs stays. */
 export function elementChanges(
   desired: Firewall,
-  added: readonly FirewallItem[],
-  removed: readonly FirewallItem[],
+  added: readonly Element[],
+  removed: readonly Element[],
   { name, ruleset }: { name: TableName; ruleset: Ruleset | undefined },
 ): ElementChange[] {
   const bySet = new Map<string, ElementChange>();
@@ -120,18 +128,17 @@ export function elementChanges(
     bySet.set(set, change);
     return change;
   };
-  const ofTable = (items: Iterable<FirewallItem>): Element[] =>
-    [...items].flatMap(elementsOf).filter(({ table }) => table === name);
+  const ofTable = (elements: readonly Element[]): Element[] => elements.filter(({ table }) => table === name);
   const has = (set: string, element: string): boolean =>
     ruleset?.sets.get(set)?.elements.has(element) === true;
-  const gone = ofTable(removed).filter(({ set, element }) => has(set, element));
+  const fresh = ofTable(added);
+  const stays = new Set(fresh.map(keyOf));
+  const gone = ofTable(removed).filter((one) => has(one.set, one.element) && !stays.has(keyOf(one)));
   // Elements of maps belong to one port each.
-  const mayBeShared = gone.some(({ element }) => !element.includes(' : '));
-  const needed = new Set(mayBeShared ? ofTable(itemsOf(desired)).map(keyOf) : []);
+  const mayBeShared = gone.some(({ set, element }) => !element.includes(' : ') && !OF_ONE_ITEM.has(set));
+  const needed = new Set(mayBeShared ? ofTable([...itemsOf(desired)].flatMap(elementsOf)).map(keyOf) : []);
   for (const one of gone) if (!needed.has(keyOf(one))) changeOf(one.set).remove.push(one.element);
-  for (const { set, element } of ofTable(added)) {
-    if (!has(set, element) || changeOf(set).remove.includes(element)) changeOf(set).add.push(element);
-  }
+  for (const { set, element } of fresh) if (!has(set, element)) changeOf(set).add.push(element);
   for (const change of bySet.values()) {
     change.add = [...new Set(change.add)];
     change.remove = [...new Set(change.remove)];

@@ -4,8 +4,9 @@
 // generation has not changed it lists nothing.
 import type { Family } from '../../../core/address.js';
 import { failedPrecondition, messageOf } from '../../../core/errors.js';
-import type { Firewall, FirewallItem } from '../../../core/firewall.js';
+import type { Firewall, FirewallChange, FirewallItem } from '../../../core/firewall.js';
 import { Mutex } from '../../../core/keyed-mutex.js';
+import type { PolicyRules } from '../../../core/policy/index.js';
 import { NetlinkSocket } from '../netlink-socket.js';
 import { AcceptKeeper } from './accept.js';
 import { closedProblems, type Finding } from './closed.js';
@@ -14,7 +15,7 @@ import { forwardedFamilies, readFilter } from './forward.js';
 import { compileBridgeRuleset } from './bridge-ruleset.js';
 import { countedDenials, countedDrops, countedLosses } from './drops.js';
 import { changeElements, type TableChange } from './element-messages.js';
-import { elementChanges } from './elements.js';
+import { elementChanges, elementsOf } from './elements.js';
 import { RulesetProbe } from './ruleset-probe.js';
 import { type Nftables, type NftObject } from './libnftables.js';
 import { NftTable } from './nft-table.js';
@@ -110,8 +111,13 @@ export class NftablesFirewall implements NodeFirewallDriver {
     ];
   }
 
-  ensure(desired: Firewall): Promise<DriverReport> {
-    return this.#mutex.run(() => this.#ensure(desired));
+  ensure(desired: Firewall, news?: FirewallChange): Promise<DriverReport> {
+    return this.#mutex.run(() => {
+      // What fails is found by the comparison.
+      if (news !== undefined && news.added.length + news.removed.length > 0)
+        this.#changeElements(desired, news.added, news.removed);
+      return this.#ensure(desired);
+    });
   }
 
   changeItems(
@@ -151,10 +157,11 @@ export class NftablesFirewall implements NodeFirewallDriver {
     if (generation === undefined || placed?.inet === undefined) return false;
     const base = baseKey(desired);
     if (placed.base !== base) return false;
+    const [comes, goes] = [added.flatMap(elementsOf), removed.flatMap(elementsOf)];
     const changed: (TableChange & { placed: NftTable })[] = [];
     for (const table of [this.#inet, this.#bridge]) {
       if (table === undefined) continue;
-      const changes = elementChanges(desired, added, removed, table);
+      const changes = elementChanges(desired, comes, goes, table);
       if (changes.length === 0) continue;
       if (table.ruleset === undefined) return false;
       changed.push({ table: table.name, ruleset: table.ruleset, changes, placed: table });
@@ -325,8 +332,9 @@ export class NftablesFirewall implements NodeFirewallDriver {
   }
 }
 
-const baseKey = (desired: Firewall): string =>
-  JSON.stringify({ ...desired, ports: undefined, itemsRevision: undefined });
+const baseKey = ({ policy, ...desired }: Firewall): string =>
+  JSON.stringify({ ...desired, ports: undefined, itemsRevision: undefined }) +
+  (policy === undefined ? '' : textOf(policy));
 
 const itemsKey = ({ ports, containers, members, itemsRevision }: Firewall): string => {
   if (itemsRevision !== undefined) return `${itemsRevision}`;
@@ -334,10 +342,10 @@ const itemsKey = ({ ports, containers, members, itemsRevision }: Firewall): stri
   return [...(ports?.keys() ?? []), ...all].join();
 };
 
-/** Of items, which never change. */
-const texts = new WeakMap<FirewallItem, string>();
+/** Of items and rules of policies, which never change. */
+const texts = new WeakMap<FirewallItem | PolicyRules, string>();
 
-function textOf(item: FirewallItem): string {
+function textOf(item: FirewallItem | PolicyRules): string {
   let text = texts.get(item);
   if (text === undefined) texts.set(item, (text = JSON.stringify(item)));
   return text;

@@ -1,7 +1,7 @@
 // What both firewall drivers share: the report and its logger.
 //
 // The report tells drift from newly desired changes.
-import type { Firewall, FirewallItem } from '../../../core/firewall.js';
+import type { Firewall, FirewallChange, FirewallItem } from '../../../core/firewall.js';
 import type { FirewallDriver, FirewallReport } from '../kernel.js';
 
 export interface DriverReport extends FirewallReport {
@@ -14,7 +14,7 @@ export interface DriverReport extends FirewallReport {
 
 export interface NodeFirewallDriver extends FirewallDriver {
   /** @throws WeftError FAILED_PRECONDITION where the kernel or a tool rejects the rules */
-  ensure(desired: Firewall): Promise<DriverReport>;
+  ensure(desired: Firewall, news?: FirewallChange): Promise<DriverReport>;
   changeItems(
     desired: Firewall,
     added: readonly FirewallItem[],
