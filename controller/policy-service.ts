@@ -84,13 +84,7 @@ export function policyService({ sources, clock }: { sources: Sources; clock: Clo
           `${source.text} and ${target.text} have no addresses of one family`,
           'Give addresses instead.',
         );
-      const { policies, networks } = store.view;
-      const world = {
-        policies: [...policies.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1)),
-        isolated: new Set([...networks.values()].flatMap((one) => (one.isolated === true ? [one.name] : []))),
-        subjectOf: (ip: Parameters<PolicyWords['subjectOf']>[0]) => words.subjectOf(ip),
-      };
-      const { verdict, policy, why } = judge(world, {
+      const { verdict, policy, why } = judge(words.world, {
         ...pair,
         ...(protocol !== '' && { protocol, port }),
       });

@@ -2,7 +2,7 @@
 import { IpAddress } from '../core/address.js';
 import { find } from '../core/find.js';
 import { invalidArgument, notFound } from '../core/errors.js';
-import { nodeSubjects, subjectOf, type Subject } from '../core/policy/index.js';
+import { nodeSubjects, subjectOf, type PolicyWorld, type Subject } from '../core/policy/index.js';
 import type { Endpoint } from '../core/records.js';
 import type { View } from '../store/store.js';
 
@@ -25,6 +25,16 @@ export class PolicyWords {
       nodes: view.nodes.values(),
       leases: [...view.leases.values()].flatMap((all) => [...all.values()]),
     });
+  }
+
+  /** What the records say, for judge: policies in the order of their names. */
+  get world(): PolicyWorld {
+    const { policies, networks } = this.view;
+    return {
+      policies: [...policies.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+      isolated: new Set([...networks.values()].flatMap((one) => (one.isolated === true ? [one.name] : []))),
+      subjectOf: (ip) => this.subjectOf(ip),
+    };
   }
 
   /** Containers come before nodes. */

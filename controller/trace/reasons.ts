@@ -14,10 +14,20 @@ export interface RecordFacts {
   apart?: readonly [string, string];
   /** An internal network, one of whose ends is outside. */
   internal?: string;
+  /** Why the policies deny the packet. */
+  denied?: string;
 }
+
+/** The comments of the rules that enforce policies. */
+const BY_POLICY = /no policy allows it|reach a closed container|an older connection of a neighbour/;
 
 /** By the comments of weft's rules. */
 const OWN_RULES: readonly { comment: RegExp; fix: (facts: RecordFacts) => string }[] = [
+  {
+    comment: BY_POLICY,
+    fix: () =>
+      'Allow it: weft policy allow --from SELECTOR --to SELECTOR; weft policy test A B says what closes it.',
+  },
   {
     comment: /do not reach each other/,
     fix: ({ apart }) =>
@@ -49,9 +59,10 @@ export function dropReason(drop: ProbeDrop, where: string, facts: RecordFacts): 
   const { table, chain, rule } = drop;
   const comment = /comment "([^"]*)"/.exec(rule)?.[1]?.replace(/ \([0-9a-f]{8}\)$/, '');
   if (isOwn(drop) || (table === '' && /-A WEFT-/.test(rule))) {
+    const isPolicy = comment !== undefined && BY_POLICY.test(comment);
     const security =
       table === 'bridge weft' && comment !== undefined ? `port security drops it: ${comment}` : undefined;
-    const words = security ?? factWords(facts) ?? comment;
+    const words = isPolicy ? (facts.denied ?? comment) : (security ?? factWords(facts) ?? comment);
     const known = OWN_RULES.find(({ comment: of }) => of.test(comment ?? factWords(facts) ?? ''));
     return {
       reason: words ?? `a rule of weft drops it on ${where}`,

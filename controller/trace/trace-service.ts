@@ -3,8 +3,10 @@ import { randomInt } from 'node:crypto';
 
 import { IpAddress } from '../../core/address.js';
 import { failedPrecondition, invalidArgument, messageOf, unavailable } from '../../core/errors.js';
+import { bareIn } from '../../core/families.js';
 import { areRouted } from '../../core/network.js';
-import type { Endpoint } from '../../core/records.js';
+import { judge as judgePolicies } from '../../core/policy/index.js';
+import { addressesOf, type Endpoint } from '../../core/records.js';
 import { unary } from '../../daemon/grpc.js';
 import {
   Probe,
@@ -17,6 +19,7 @@ import {
 } from '../../proto/gen/weft/v1/trace.js';
 import type { Store } from '../../store/store.js';
 import type { Sessions } from '../sessions.js';
+import { PolicyWords } from '../policy-words.js';
 import { waitForSync } from '../wait-for-sync.js';
 import { destinationOf, endOf, ownerOf, whole, type TraceEnd } from './ends.js';
 import type { BlindEnd, Hop, NodeView } from './hops.js';
@@ -154,7 +157,10 @@ async function run({ store, sessions }: Options, asked: Asked, signal: AbortSign
     names: { from: from.name, to: to.name },
     near,
     ...(other !== undefined && { far: other }),
-    facts: factsOf(store, from.endpoints, to.endpoints, destination),
+    facts: {
+      ...factsOf(store, from.endpoints, to.endpoints, destination),
+      ...deniedBy(store, asked, source),
+    },
   };
   return { source, verdict: judge(evidence) };
 
@@ -202,6 +208,24 @@ function factsOf(
   if (own.some(({ name }) => name === aimed.name) || own.some((one) => areRouted(one, aimed))) return {};
   if (aimed.internal) return { internal: aimed.name };
   return own.every(({ internal }) => internal) ? { internal: mine.name } : { apart: [mine.name, aimed.name] };
+}
+
+/** What the policies say of the packet, as it is at the container: behind a published port it has another destination. */
+export function deniedBy(
+  { view }: Pick<Store, 'view'>,
+  { to, destination, family, protocol, port }: Omit<Asked, 'from' | 'size'>,
+  source: string,
+): Pick<RecordFacts, 'denied'> {
+  const isNamed = to.endpoints.some((endpoint) => addressesOf(endpoint).includes(destination));
+  const [first] = to.endpoints;
+  const target = isNamed || first === undefined ? destination : bareIn(first, family);
+  const [from, at] = [IpAddress.tryParse(source), IpAddress.tryParse(target ?? '')];
+  if (from === undefined || at === undefined) return {};
+  const { verdict, why } = judgePolicies(new PolicyWords(view).world, {
+    ...{ from, to: at },
+    ...(protocol !== 'icmp' && { protocol, port: to.port ?? port }),
+  });
+  return verdict === 'denied' ? { denied: why } : {};
 }
 
 const hopMessage = ({ node, text, seen, detail }: Hop): HopMessage => ({ node, point: text, seen, detail });

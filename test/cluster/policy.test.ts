@@ -133,6 +133,11 @@ test.serial(
       t.false(await talks(from, ip('db'), PORT, 'udp'), `${from} by UDP`);
       t.false(await lab.reaches(from, ip('db')), `${from} by ICMP`);
     }
+    for (const from of ['near', 'rest']) {
+      const { stdout } = await lab.weft('h1', 'trace', from, 'db', '--tcp', `${PORT}`, '-o', 'json');
+      const reason = 'policy db selects the target, and no policy allows it';
+      t.like(JSON.parse(stdout), { verdict: 'stopped', reason }, from);
+    }
     // What it begins itself is answered, by neighbours and others; and names.
     for (const to of ['near', 'far', 'green']) {
       t.true(await reaches('db', to), `db to ${to}`);

@@ -137,6 +137,27 @@ test('what weft’s own rules drop is said in the words of networks', (t) => {
   t.regex(found.fix, /weft network route blue green/);
 });
 
+test('what policies drop is said with the policy that closes the container', (t) => {
+  const rule = 'ip daddr @guarded4 counter drop comment "no policy allows it (01234567)"';
+  const own = { ...RULE, table: 'inet weft', chain: 'admission', rule };
+  const denied = 'policy db selects the target, and no policy allows it';
+  const stopped = (facts: Evidence['facts']) =>
+    judge(
+      evidence({
+        near: near(there(out('from'))),
+        far: far(there(into('to').slice(0, 2)), { drops: [own] }),
+        facts,
+      }),
+    );
+  t.like(stopped({ denied }), { verdict: 'stopped', node: 'h2', reason: denied });
+  t.regex(stopped({ denied }).fix, /weft policy allow/);
+  // A record that has changed meanwhile.
+  t.is(stopped({}).reason, 'no policy allows it');
+  // Another rule has nothing to do with it.
+  const other = judge(evidence({ near: near(there(out('from')), { drops: [RULE] }), facts: { denied } }));
+  t.notRegex(other.reason ?? '', /policy db/);
+});
+
 test('lost between two nodes: a wrong MAC address, else no cause is named', (t) => {
   const lost = (macs: string[], last = {}) =>
     judge(evidence({ near: near(there(out('from')), {}, last), far: far([], { macs }) }));
