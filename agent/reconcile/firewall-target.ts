@@ -33,9 +33,11 @@ export interface PolicySource {
 
 const NO_PORT_SECURITY = { scope: FIREWALL, kind: 'port-security' } as const;
 
-/** What a comparison applies. */
+/** What the driver is given. */
 interface PlannedFirewall {
   desired: Firewall;
+  /** The items of policies that it has not been given before; undefined: it is gone. */
+  unwritten: ReadonlyMap<string, PolicyItem | undefined>;
   /** Of the policies, where nothing else of the items has changed since they were written. */
   news?: FirewallChange;
 }
@@ -76,10 +78,15 @@ export class FirewallTarget implements Target<readonly Family[], PlannedFirewall
     const isWritten = this.#revision === this.#written;
     this.#takePolicy();
     const news = this.#policyNews();
-    return { desired: this.#planned(bridged), ...(isWritten && { news }) };
+    return { ...this.#planned(bridged), ...(isWritten && { news }) };
   }
 
-  #planned(bridged: readonly Family[]): Firewall {
+  #planned(bridged: readonly Family[]): PlannedFirewall {
+    const unwritten = [...this.#unwritten.keys()].map((key) => [key, this.#policyItems.get(key)] as const);
+    return { desired: this.#desired(bridged), unwritten: new Map(unwritten) };
+  }
+
+  #desired(bridged: readonly Family[]): Firewall {
     return {
       ...this.rules,
       ports: this.#ports,
@@ -95,11 +102,11 @@ export class FirewallTarget implements Target<readonly Family[], PlannedFirewall
     };
   }
 
-  async apply({ desired, news }: PlannedFirewall): Promise<Applied> {
+  async apply(planned: PlannedFirewall): Promise<Applied> {
     const { firewall } = this.options.kernel;
     try {
-      const report = await firewall.ensure(desired, news);
-      this.#noteWritten();
+      const report = await firewall.ensure(planned.desired, planned.news);
+      this.#noteWritten(planned);
       return { repaired: this.#report(report), again: false };
     } catch (error) {
       this.#setProblems([
@@ -117,7 +124,7 @@ export class FirewallTarget implements Target<readonly Family[], PlannedFirewall
   async difference(): Promise<string[]> {
     const bridged = await this.observe();
     this.#takePolicy();
-    return this.options.kernel.firewall.difference(this.#planned(bridged));
+    return this.options.kernel.firewall.difference(this.#desired(bridged));
   }
 
   /** Other programs change rules all day: a contested rule set waits for the regular comparison. */
@@ -201,18 +208,23 @@ export class FirewallTarget implements Target<readonly Family[], PlannedFirewall
     const bridged = await this.observe();
     this.#takePolicy();
     const policy = this.#policyNews();
+    const planned = this.#planned(bridged);
     const report = await this.options.kernel.firewall.changeItems(
-      this.#planned(bridged),
+      planned.desired,
       [...added, ...policy.added],
       [...removed, ...policy.removed],
     );
-    this.#noteWritten();
+    this.#noteWritten(planned);
     this.drift.note(this.#report(report));
   }
 
-  #noteWritten(): void {
-    this.#written = this.#revision;
-    this.#unwritten.clear();
+  /** What has come while the driver wrote is not written. */
+  #noteWritten({ desired, unwritten }: PlannedFirewall): void {
+    this.#written = desired.itemsRevision ?? 0;
+    for (const [key, item] of unwritten) {
+      if (this.#policyItems.get(key) === item) this.#unwritten.delete(key);
+      else this.#unwritten.set(key, item);
+    }
   }
 
   get hasNews(): boolean {

@@ -9,7 +9,7 @@ import type { PolicyChange, PolicyItem, PolicyRules } from '../../../core/policy
 import { silentLogger as log } from '../../../daemon/log.js';
 import { FakeKernel } from '../../fakes/kernel.js';
 
-const address = (target: number): PolicyItem => ({ policy: 'address', ip: '10.100.5.2', target });
+const address = (target: number, ip = '10.100.5.2'): PolicyItem => ({ policy: 'address', ip, target });
 const KEY = 'address 10.100.5.2';
 
 function setUp() {
@@ -100,4 +100,23 @@ test('what the driver could not write goes with the next change', async (t) => {
   await compareTarget(target);
   await target.change(NONE);
   t.deepEqual(changed.at(-1), { added: [], removed: [address(1)] });
+});
+
+test('what comes while the driver writes goes with the next change', async (t) => {
+  const { target, firewall, changed, comes } = setUp();
+  await compareTarget(target);
+  comes([KEY, address(1)]);
+  firewall.beforeEnsure = async () => {
+    firewall.beforeEnsure = undefined;
+    comes([KEY, address(2)], ['address 10.100.5.3', address(3, '10.100.5.3')]);
+    await target.difference();
+  };
+  await compareTarget(target);
+  t.true(target.hasNews);
+  await target.change(NONE);
+  t.deepEqual(changed.at(-1), {
+    added: [address(2), address(3, '10.100.5.3')],
+    removed: [address(1)],
+  });
+  t.false(target.hasNews);
 });
