@@ -81,6 +81,7 @@ export class Memberships {
       ...options,
       leases: this.#leases,
       inTurn: (network, work) => this.#inTurn(network, work),
+      restored: (member) => this.#restored(member.membership.network.name, member),
       publish: (network) => this.#objects.publish(network),
     });
     const turns = {
@@ -173,6 +174,17 @@ export class Memberships {
   }
 
   async #resumeOne(name: string, member: Member): Promise<void> {
+    if (!(await this.#restored(name, member))) return;
+    this.#peers.confirm(member);
+    await this.#ownLeases.take(member);
+    await this.#objects.publish(name);
+  }
+
+  /**
+   * Writes the network back where etcd has lost it; a failure is a problem.
+   * @returns false: it was removed on purpose, and the node has left it
+   */
+  async #restored(name: string, member: Member): Promise<boolean> {
     const { view } = this.options.store;
     if (view.networks.get(name) === undefined) {
       const { network, lease } = member.membership;
@@ -180,7 +192,10 @@ export class Memberships {
       // revision; one that started since then has only the time.
       const had = this.#unseen.has(name) ? lease.since : undefined;
       const removal = view.removals.get(`network ${name}`);
-      if (networkGone(removal, had) === 'removed') return this.#leave(name, member);
+      if (networkGone(removal, had) === 'removed') {
+        await this.#leave(name, member);
+        return false;
+      }
       const what = `network ${name}, which etcd has lost`;
       await attempt(this.options, { scope: networkScope(name), kind: 'restoration', what }, async () => {
         const own = this.#leases.request(network, lease);
@@ -194,9 +209,7 @@ export class Memberships {
       this.#unseen.delete(name);
       member.adopt(network);
     }
-    this.#peers.confirm(member);
-    await this.#ownLeases.take(member);
-    await this.#objects.publish(name);
+    return true;
   }
 
   /**

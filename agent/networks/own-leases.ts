@@ -16,6 +16,8 @@ export interface OwnLeasesOptions {
   leases: SubnetLeases;
   /** A lease is not taken while its network is joined, changed or left, nor after that. */
   inTurn: (network: string, work: (member: Member) => Promise<void>) => Promise<void>;
+  /** Writes its network back where etcd has lost it. @returns false: the node has left it */
+  restored: (member: Member) => Promise<boolean>;
   /** Compiles the network anew: its subnet may be another one. */
   publish: (network: string) => Promise<unknown>;
   /** Milliseconds to the first retry. */
@@ -47,9 +49,10 @@ export class OwnLeases {
 
   /** Takes the subnet and compiles the network anew. Never rejects: a failure of either becomes a problem and is retried. */
   async reacquire(name: string): Promise<void> {
-    const { inTurn, publish } = this.options;
+    const { inTurn, restored, publish } = this.options;
     await inTurn(name, async (member) => {
-      if (!(await this.take(member))) return;
+      // There is no subnet of a network that could not be written back yet, for want of a controller.
+      if (!(await restored(member)) || !(await this.take(member))) return;
       const about = { ...leaseOf(name), again: 'It is tried again within a minute.' };
       const work = async (): Promise<void> => void (await publish(name));
       // In each retry, for the subnet is the same one then.

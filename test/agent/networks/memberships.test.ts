@@ -21,7 +21,7 @@ import { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { State } from '../../../agent/state/state.js';
 import { IpNetwork } from '../../../core/address.js';
 import { compileEndpoint, compilePeer } from '../../../core/compile.js';
-import { failedPrecondition, resourceExhausted, unavailable } from '../../../core/errors.js';
+import { failedPrecondition, notFound, resourceExhausted, unavailable } from '../../../core/errors.js';
 import { objectKey, type KernelObject } from '../../../core/objects/index.js';
 import type { Lease } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
@@ -217,6 +217,27 @@ test('a subnet that etcd refused is asked for again, though nothing is told', as
   t.is(asked, 4);
   await new Promise((resolve) => setTimeout(resolve, 100));
   t.is(asked, 4, 'and not asked for any more');
+});
+
+test('a network that etcd has lost, and that nobody could write back, is written back in a retry', async (t) => {
+  const { store, memberships, problems, handled } = await remembering(t, { leaseRetryMs: 10 });
+  await memberships.resume();
+  const restore = store.restoreNetwork.bind(store);
+  let asked = 0;
+  store.restoreNetwork = async (...args) => {
+    if (++asked <= 3) throw unavailable('no controller answers');
+    return restore(...args);
+  };
+  store.acquire = async () => {
+    if (store.view.networks.has('blue')) return mine;
+    throw notFound('network blue does not exist any more');
+  };
+  store.loseEverything();
+  await handled();
+  t.regex(problems.get(LEASE)?.why ?? '', /does not exist any more/);
+  await until('it is there', () => store.view.networks.has('blue'), { everyMs: 5 });
+  await until('its subnet is had', () => problems.get(LEASE) === undefined, { everyMs: 5 });
+  t.is(asked, 4);
 });
 
 test('a subnet that is taken in a retry, and that the kernel cannot be told of, is told of in the next', async (t) => {
