@@ -84,10 +84,11 @@ const connects = async (from: string, to: string, port: number, seconds = 0.7): 
   (await lab.try(from, `curl -s -o /dev/null --max-time ${seconds} http://${to}:${port}/`)).code === 0;
 
 /** Frames arrive in order: when the last, which may pass, has come, none of the others will. */
-async function hears(listener: LabProcess, source: string): Promise<void> {
+async function hears(listener: LabProcess, source: string, timeoutMs?: number): Promise<void> {
   const line = `from ${source}\n`;
   await until(`${listener.name} hears ${source}`, () => Promise.resolve(listener.log().includes(line)), {
     context: () => listener.tail(),
+    ...(timeoutMs !== undefined && { timeoutMs }),
   });
 }
 
@@ -97,7 +98,7 @@ test.serial(
   'a container poses as nobody: neighbours, the bridge and the host believe none of it',
   async (t) => {
     const [own, near, host] = [mac('bad'), mac('near'), await bridgeMac('h1', 'blue')];
-    // A bridge forwards for a new port a moment after its link is up: what is counted below is sent once.
+    // A bridge forwards for a new port a moment after its link is up.
     for (const to of ['near', 'far']) await lab.until(`${to} is reached`, () => lab.reaches('bad', ip(to)));
     const bridge = `wfbr${await vni('blue')}`;
     const claim = (to: string, sender: string, target: string): Buffer =>
@@ -107,37 +108,48 @@ test.serial(
     });
     const neighbour = await listen(t, 'near', 9999);
     const remote = await listen(t, 'far', 9999);
-    await forge(
-      'bad',
+    const sources = ['192.0.2.77', gateway('bad'), ip('red')];
+    const frames = [
       ...[claim(near, gateway('bad'), ip('near')), claim(host, ip('near'), gateway('bad'))],
       udpFrame({ from: near, to: host }, datagram(ip('near'), gateway('bad'))),
-      ...['192.0.2.77', gateway('bad'), ip('red')].flatMap((source) => [
+      ...sources.flatMap((source) => [
         udpFrame({ from: own, to: near }, datagram(source, ip('near'))),
         udpFrame({ from: own, to: host }, datagram(source, ip('far'))),
       ]),
       udpFrame({ from: own, to: near }, datagram(ip('bad'), ip('near'))),
       udpFrame({ from: own, to: host }, datagram(ip('bad'), ip('far'))),
-    );
+    ];
+    const counted = async (): Promise<Record<string, number>> => {
+      const { drops } = await lab.json<Shown>('h1', 'endpoint', 'inspect', 'bad');
+      return Object.fromEntries(drops.map(({ reason, packets }) => [reason, packets]));
+    };
+    const each: Record<string, number> = { arp: 2, mac: 1, address: 6 };
+    // A machine whose backlog is full (net.core.netdev_max_backlog) loses frames between two links: they are sent again.
+    let rounds = 0;
+    await until('every frame has come as far as it may', async () => {
+      rounds++;
+      await forge('bad', ...frames);
+      for (const listener of [neighbour, remote]) await hears(listener, ip('bad'), 3000);
+      const drops = await counted();
+      return Object.entries(each).every(([reason, packets]) => (drops[reason] ?? 0) >= packets);
+    });
     for (const [listener, what] of [
       [neighbour, 'near'],
       [remote, 'far'],
-    ] as const) {
-      await hears(listener, ip('bad'));
-      for (const source of ['192.0.2.77', gateway('bad'), ip('red')])
+    ] as const)
+      for (const source of sources)
         t.false(listener.log().includes(`from ${source}\n`), `${what} hears ${source}`);
-    }
     t.false((await lab.sh('near', `ip neigh show ${gateway('bad')}`)).includes(own));
     t.false((await lab.sh('h1', `ip neigh show ${ip('near')} dev ${bridge}`)).includes(own));
     const learnt = await lab.sh('h1', `bridge fdb show br ${bridge}`);
     t.false(learnt.includes(`${near} dev ${at['bad']?.hostIfname ?? ''} `), learnt);
 
-    const { drops } = await lab.json<Shown>('h1', 'endpoint', 'inspect', 'bad');
-    const packets = (reason: string): number => drops.find((one) => one.reason === reason)?.packets ?? 0;
-    t.is(packets('arp'), 2);
-    t.is(packets('mac'), 1);
-    t.is(packets('address'), 6);
-    const metrics = await lab.sh('h1', 'curl -s http://127.0.0.1:7402/metrics');
-    t.regex(metrics, /^weft_dropped_packets_total\{reason="arp"\} 2$/m);
+    const drops = await counted();
+    for (const [reason, packets] of Object.entries(each)) {
+      const now = drops[reason] ?? 0;
+      t.true(now <= rounds * packets, `${reason}: ${now} of ${rounds} times ${packets}`);
+      t.is(await dropped('h1', reason), now);
+    }
   },
 );
 
