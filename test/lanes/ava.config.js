@@ -1,7 +1,7 @@
 // ava's configuration in lanes: that of package.json, the run's events for the process that started it, and one folder for
 // temporary files, which a test that is killed cannot remove itself.
 import { readFileSync } from 'node:fs';
-import { relative } from 'node:path';
+import { basename, relative } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 
 import { claimRun, newRun, removeRun } from '../../build/test/lab/runs.js';
@@ -29,8 +29,13 @@ const run = newRun();
 const folder = claimRun(run);
 process.on('exit', () => removeRun(run));
 
+/** They wait for ten seconds and more: begun last, they would be what everybody waits for. */
+const LONG = ['grpc-front', 'habits', 'publisher', 'reconciler', 'errors', 'answers', 'peers', 'call-bounds'];
+const isLong = (file) => LONG.includes(basename(file).replace(/\.test\.[jt]s$/, ''));
+
 export default {
   ...ava,
+  sortTestFiles: (a, b) => Number(isLong(b)) - Number(isLong(a)),
   environmentVariables: { ...ava.environmentVariables, TMPDIR: folder },
   nonSemVerExperiments: { observeRunsFromConfig: true },
   async observeRun({ events }) {
