@@ -265,7 +265,10 @@ test.serial('stop sends SIGTERM, then SIGKILL, and ends every process of the con
   const front = lab.spawn('stopped', 'h1', [
     ...[WEFT, 'run', '--agent', socket, '--name', 'front', '--', 'sleep', '1000'],
   ]);
-  await lab.until('it runs', async () => (await one('front'))?.pid);
+  // One that ends before its command has begun was never started, and is not kept.
+  await lab.until('its command runs', async () =>
+    readText(`/proc/${(await one('front'))?.pid ?? 0}/cmdline`).startsWith('sleep'),
+  );
   t.is((await weft('stop', 'front')).code, 0);
   t.is(await front.ended, 143);
   t.like(await one('front'), { state: 'exited', exitCode: 143 });

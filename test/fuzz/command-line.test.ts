@@ -1,6 +1,7 @@
 // Garbage as words of the command line.
 //
-// Each call succeeds or is refused with two lines and status 2; never a stack trace.
+// Each call succeeds or is refused with two lines and status 2; never a stack trace. The exit status of `weft status` is an
+// answer: 1 where nothing is up, as here.
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -42,11 +43,13 @@ test('any command line is refused with two lines or carried out; never a stack t
       const env = { WEFT_CONTROLLER: '127.0.0.1:1', WEFT_AGENT: '/nonexistent/agent.sock' };
       // These would start a process; a run without an agent never does.
       const given = args.filter((one) => !['agent', 'controller'].includes(one));
-      const { code, stderr } = await exec([WEFT, ...given], { env });
+      const { code, stdout, stderr } = await exec([WEFT, ...given], { env });
       const shown = `${JSON.stringify(given)}: exit ${code}\n${stderr}`;
       // 126 and 127 are a shell's, for what `run` cannot execute or find.
       t.true([0, 1, 2, 126, 127].includes(code), shown);
       if (code === 0) return;
+      const isQuiet = given.some((one) => ['-q', '--quiet'].includes(one));
+      if (code === 1 && stderr === '' && given.includes('status') && (isQuiet || stdout !== '')) return;
       t.is(unclear(stderr), undefined, shown);
       t.true(stderr.trimEnd().split('\n').length <= 2, shown);
     }),
