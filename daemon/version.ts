@@ -22,6 +22,10 @@ export const OWN_FILES = [
   'deploy/weft-controller.service',
   'bin/weft-cni',
   'bin/weft-netavark',
+  'build/page/icon.svg',
+  'build/page/index.html',
+  'build/page/page.js',
+  'build/page/style.css',
 ] as const;
 export type OwnFile = (typeof OWN_FILES)[number];
 

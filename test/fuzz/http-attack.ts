@@ -72,23 +72,31 @@ const headerLine = fc.oneof(
 );
 const body = fc.oneof(fc.constantFrom('', 'zz\r\n', '5\r\nabcde\r\n0\r\n\r\n', '{"a":'), oneLine);
 
-const request = fc
-  .record({
-    method: fc.oneof(fc.constantFrom(...METHODS), oneLine),
-    path: fc.oneof(fc.constantFrom(...PATHS), fc.webPath(), oneLine),
-    version: fc.oneof(
-      { weight: 6, arbitrary: fc.constant('HTTP/1.1') },
-      fc.constantFrom('HTTP/1.0', 'HTTP/9.9', ''),
-    ),
-    headers: fc.array(headerLine, { maxLength: 5 }),
-    body,
-    half: fc.option(fc.nat(200)),
-  })
-  .map(({ method, path, version, headers, body: rest, half }) => {
-    const lines = [`${method} ${path} ${version}`, 'Host: x', 'Connection: close', ...headers, '', rest];
-    const whole = Buffer.from(lines.join('\r\n'));
-    return half === null ? whole : whole.subarray(0, half);
-  });
+const requestTo = (host: string): fc.Arbitrary<Buffer> =>
+  fc
+    .record({
+      method: fc.oneof(fc.constantFrom(...METHODS), oneLine),
+      path: fc.oneof(fc.constantFrom(...PATHS), fc.webPath(), oneLine),
+      version: fc.oneof(
+        { weight: 6, arbitrary: fc.constant('HTTP/1.1') },
+        fc.constantFrom('HTTP/1.0', 'HTTP/9.9', ''),
+      ),
+      headers: fc.array(headerLine, { maxLength: 5 }),
+      body,
+      half: fc.option(fc.nat(200)),
+    })
+    .map(({ method, path, version, headers, body: rest, half }) => {
+      const lines = [
+        `${method} ${path} ${version}`,
+        `Host: ${host}`,
+        'Connection: close',
+        ...headers,
+        '',
+        rest,
+      ];
+      const whole = Buffer.from(lines.join('\r\n'));
+      return half === null ? whole : whole.subarray(0, half);
+    });
 
 /** @throws Error for an answer that shows a fault of the server */
 function judge(answer: string): void {
@@ -100,11 +108,11 @@ function judge(answer: string): void {
   if (why !== undefined) throw new Error(`${why}: ${body.slice(0, 500)}`);
 }
 
-/** Sends requests and partial requests; does not wait long for an answer to a partial one. */
-export async function attackHttp(address: Address, runs: number): Promise<void> {
+/** Sends requests and partial requests; does not wait long for an answer to a partial one. @param host as the server's header has it */
+export async function attackHttp(address: Address, runs: number, host = 'x'): Promise<void> {
   const lookMs = 60;
   await fc.assert(
-    fc.asyncProperty(request, async (bytes) => judge(await exchange(address, bytes, lookMs))),
+    fc.asyncProperty(requestTo(host), async (bytes) => judge(await exchange(address, bytes, lookMs))),
     { numRuns: runs, includeErrorInReport: true },
   );
   await fc.assert(
