@@ -9,9 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { bundle, packagesIn } from './bundle.js';
 import { recordAll } from './cache.js';
 import { licences } from './licences.js';
+import { bundlePage } from './page.js';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const FOLDER = join(ROOT, 'build/bundled');
+const PAGE = join(ROOT, 'build/page');
 const RECORD = 'tsconfig.tsbuildinfo';
 
 // As it was before the bundler read the build: what tsc writes meanwhile makes the bundles stale.
@@ -19,7 +21,9 @@ const record = readFileSync(join(ROOT, 'build', RECORD));
 rmSync(FOLDER, { recursive: true, force: true });
 mkdirSync(FOLDER, { recursive: true });
 const made = await bundle(ROOT, FOLDER);
-writeFileSync(join(FOLDER, 'LICENSES.txt'), licences(packagesIn(ROOT, made)));
+const page = await bundlePage(ROOT, PAGE);
+const outputs = { ...made.outputs, ...page.outputs };
+writeFileSync(join(FOLDER, 'LICENSES.txt'), licences(packagesIn(ROOT, { ...made, outputs })));
 await recordAll(FOLDER);
 // Last: without it no bundle counts.
 writeFileSync(join(FOLDER, RECORD), record);

@@ -157,9 +157,9 @@ if [ "$mode" = --test ]; then
 fi
 
 built=build/.weft-built
-sources='agent bundle cli cloud controller core daemon plugin programs proto store test'
+sources='agent bundle cli cloud controller core daemon plugin programs proto store test web'
 # shellcheck disable=SC2086
-if [ ! -e "$built" ] || [ -n "$(find $sources package-lock.json tsconfig.json -newer "$built" \( -name '*.ts' -o -name '*.json' \) -print -quit 2>/dev/null)" ]; then
+if [ ! -e "$built" ] || [ -n "$(find $sources package-lock.json tsconfig.json -newer "$built" \( -name '*.ts' -o -name '*.json' -o -path 'web/*' \) -print -quit 2>/dev/null)" ]; then
   step 'Building'
   # Of the moment before the build, so that what changes meanwhile is built by the next.
   touch "$log.began"

@@ -8,6 +8,7 @@ import { build } from 'esbuild';
 
 import { OWN_FILES } from '../../daemon/version.js';
 import { bundle, packagesIn, PROGRAMS, type Package } from '../bundle.js';
+import { bundlePage } from '../page.js';
 import { checkNode, nativeFiles, NODE_VERSION, TARGETS, type Target } from './target.js';
 
 /** Node.js looks for the resource by this name, and for this word with :1 behind it. */
@@ -26,7 +27,9 @@ export async function prepareBundles(root: string, folder: string): Promise<Pack
   const module = join(root, 'build/bundle/cache.js');
   const script = `const { recordAll } = await import(${JSON.stringify(module)}); await recordAll(${JSON.stringify(folder)});`;
   execFileSync(checkNode(root, own), ['--input-type=module', '--eval', script], { stdio: 'inherit' });
-  return packagesIn(root, made, ['koffi']);
+  const page = await bundlePage(root, join(root, 'build/page'));
+  const outputs = { ...made.outputs, ...page.outputs };
+  return packagesIn(root, { ...made, outputs }, ['koffi']);
 }
 
 /** @param folder of `prepareBundles` @returns its path, in the same folder */

@@ -19,13 +19,14 @@ const FOLDERS = [
   'programs',
   'store',
   'test',
+  'web',
 ];
 
 function* sources(folder: string): Generator<string> {
   for (const entry of readdirSync(join(CHECKOUT, folder), { withFileTypes: true })) {
     const path = `${folder}/${entry.name}`;
     if (entry.isDirectory()) yield* sources(path);
-    else if (path.endsWith('.ts')) yield path;
+    else if (/\.tsx?$/.test(path)) yield path;
   }
 }
 

@@ -16,6 +16,7 @@ const FOLDERS = [
   'proto',
   'store',
   'test',
+  'web',
 ];
 
 /** Every test file, as a path from the checkout. */

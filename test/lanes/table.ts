@@ -75,7 +75,7 @@ export interface Lane {
 const UNIT = {
   name: 'unit',
   about: 'the parts, on fakes: no root, no network, no etcd',
-  files: ['test/{agent,cli,cloud,controller,core,daemon,fakes,plugin}/**/*.test.ts'],
+  files: ['test/{agent,cli,cloud,controller,core,daemon,fakes,plugin,web}/**/*.test.ts'],
   // These start a controller with an etcd.
   except: ['test/controller/{embedded-etcd,main}.test.ts', 'test/{agent,controller}/identity/*.test.ts'],
   ava: 'once',
