@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 
 import { WeftError } from '../core/errors.js';
 import { hostPort } from '../daemon/kinds.js';
-import { readTls } from '../daemon/tls.js';
+import { readTls, type ClientTls } from '../daemon/tls.js';
 import type { GlobalOptions } from './global-options.js';
 import { credentialsFor, isServed, type Trust } from './identity.js';
 import type { Event, WatchEventsRequest } from '../proto/gen/weft/v1/events.js';
@@ -54,6 +54,8 @@ export interface Connector {
   checkController(): void;
   /** A call is about to be sent: from now on an error is not a wrong call. */
   asking(): void;
+  /** Where the controller is, and what is shown to it; for what keeps a connection of its own. @throws WeftError */
+  controllerAt(): Promise<{ address: string; tls: ClientTls | undefined }>;
   readonly controllerAddress: string;
   readonly agentPath: string;
 }
@@ -131,6 +133,11 @@ export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: ()
       controller();
     },
     asking: onAsk,
+    controllerAt: async () => {
+      const { at } = await toController();
+      if ('socket' in at) throw new WeftError('INTERNAL', 'a controller has no socket');
+      return at;
+    },
     controllerAddress: options.controller,
     agentPath: options.agent,
     controller: (service, method, request, deadlineMs) =>

@@ -32,6 +32,7 @@ import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
 import { traceCommand } from './commands/trace.js';
 import { topCommand } from './commands/top.js';
+import { uiCommand } from './commands/ui.js';
 import { versionCommand } from './commands/version.js';
 import type { Action } from './action.js';
 import { contextOf, formatOf } from './context.js';
@@ -115,6 +116,7 @@ export function buildProgram(): Command {
   checkCommand(program, action);
   pingCommand(program, action);
   topCommand(program, action);
+  uiCommand(program, action);
   diffCommand(program, action);
   ipamCommands(program, action);
   connectivityCommands(program, action);

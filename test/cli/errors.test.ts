@@ -49,6 +49,8 @@ const WRONG: [line: string, named: RegExp][] = [
   ['network create blue --driver bridge --subnet 10.1.0.0/16 --subnet6 fd42::/64 --mtu 1000', /1280/],
   ['dns lookup db --type FOO', /FOO/],
   ['status --controller nowhere', /nowhere/],
+  ['ui --listen 0.0.0.0:7480', /not on loopback/],
+  ['ui --listen 7480', /HOST:PORT/],
   ['status --tls-ca /nonexistent/a --tls-cert /nonexistent/b --tls-key /nonexistent/c', /nonexistent/],
   ['attach blue', /target/i],
   ['attach blue pid:0', /pid:0/],
