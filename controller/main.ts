@@ -52,11 +52,12 @@ import { controllerMetrics } from './metrics.js';
 import { networkService } from './network-service.js';
 import { nodeService } from './node-service.js';
 import { writeNodeToken } from './node-token.js';
+import { servePage } from './page.js';
 import { policyService } from './policy-service.js';
 import { Problems } from './problems.js';
 import { recordService } from './record-service.js';
 import { Registry } from './registry.js';
-import { rightsInterceptor } from './rights.js';
+import { rightsInterceptor, type Guard } from './rights.js';
 import { advertised, hostOf, Security } from './security.js';
 import { Sessions } from './sessions.js';
 import { controllerProgram, type ControllerSettings } from './settings.js';
@@ -151,11 +152,12 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
   });
 
   let address = settings.listen.text;
-  const rights = rightsInterceptor({
+  const guard: Guard = {
     isPlain: (peer) => front.isPlain(peer),
     isRefused: (serial) => store.credentials.isRefused(serial),
     onUnrestricted: (serial) => security.sawUnrestricted(serial),
-  });
+  };
+  const rights = rightsInterceptor(guard);
   const audit = new AuditLog(join(settings.stateDir, 'audit', 'controller.log'), log);
   shutdown.add('the audit log', () => audit.close());
   const server = new Server({
@@ -238,6 +240,14 @@ async function run(settings: ControllerSettings, log: Logger, shutdown: Shutdown
     sessions.close();
     await stopGrpc(server, 500);
   });
+  if (settings.ui !== undefined) {
+    const page = await servePage({
+      ...{ listen: settings.ui, port: Number(portOf(address)), names: [...ips, hostname()], guard, log },
+      tls: () => security.tls,
+    });
+    shutdown.add('the page', () => page.stop());
+    log.info('the page is served', { url: page.url });
+  }
 
   const { nodeToken } = settings;
   if (nodeToken !== undefined && security.authority !== undefined) {

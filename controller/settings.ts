@@ -27,6 +27,10 @@ export const controllerSettings = {
     help: '/metrics, /healthz and /readyz',
     group: 'Service',
   }),
+  ui: optional(kinds.hostPort({ listen: true }), {
+    help: 'a page that shows the cluster, for browsers with a certificate of its CA',
+    group: 'Service',
+  }),
   etcd: optional(kinds.orNone(kinds.etcdUrls), {
     help: 'where etcd serves; without it the controller starts and supervises an etcd of its own',
     shownDefault: 'none',
@@ -92,6 +96,11 @@ export const controllerProgram: Program<typeof controllerSettings> = {
   settings: controllerSettings,
   check(values, origin) {
     checkTls(values, origin);
+    if (values.ui !== undefined && values.insecure)
+      throw invalidArgument(
+        `${origin('ui') ?? '--ui'}: the page is served by mutual TLS alone, and --insecure is plain text`,
+        'Leave one of them out; weft ui shows the page of any controller on loopback.',
+      );
     if (values.authority !== undefined && values.tlsCert === undefined)
       throw invalidArgument(
         `${origin('authority') ?? '--authority'}: renews the certificate of --tls-cert, and there is none`,

@@ -446,6 +446,11 @@ test('the controller: an embedded etcd and a named one exclude each other, and i
   );
   t.is(valuesOf(controller, ['--etcd', 'none']).etcd, undefined);
   t.is(valuesOf(controller, ['--listen', '127.0.0.1:0']).listen.port, 0);
+  t.is(valuesOf(controller, ['--ui', '127.0.0.1:7443']).ui?.port, 7443);
+  t.regex(
+    mistake(controller, ['--ui', '127.0.0.1:7443', '--insecure']),
+    /^flag --ui: the page is served by mutual TLS alone/,
+  );
 });
 
 test('--help names every flag with its default and its variable', (t) => {
