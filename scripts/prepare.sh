@@ -154,6 +154,7 @@ if [ "$mode" = --test ]; then
   extra 'another kernel for its tests' scripts/vm-kernel.sh
   extra "CNI's own client" scripts/cni-client.sh cnitool
   extra "the client of Kubernetes' runtimes" scripts/cni-client.sh crictl
+  extra 'a browser' scripts/chromium.sh
 fi
 
 built=build/.weft-built

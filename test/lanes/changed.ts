@@ -23,6 +23,8 @@ const BY_FOLDER: readonly { path: RegExp; lanes: readonly LaneName[] }[] = [
   { path: /^agent\/pipework\//, lanes: ['vm'] },
   { path: /^core\/drivers\//, lanes: ['vm'] },
   { path: /^(controller|cli)\//, lanes: ['cluster'] },
+  { path: /^(web|daemon\/page|proto)\//, lanes: ['browser'] },
+  { path: /^scripts\/chromium\.sh$/, lanes: ['browser'] },
   { path: /^plugin\/cnm\//, lanes: ['docker'] },
   { path: /^plugin\/cni\//, lanes: ['cni', 'cnitool', 'crictl', 'cluster'] },
   { path: /^bin\/weft-cni$/, lanes: ['cni', 'cnitool', 'crictl'] },

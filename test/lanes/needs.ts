@@ -76,6 +76,8 @@ export class Machine {
       case 'cnitool':
       case 'crictl':
         return why(`bash scripts/cni-client.sh ${need} --check`, '', this.checkout);
+      case 'chromium':
+        return why('bash scripts/chromium.sh --check', '', this.checkout);
       case 'podman5':
         return (
           why('bash scripts/podman5.sh --check', '', this.checkout) ??

@@ -18,6 +18,7 @@ export type LaneName =
   | 'cni'
   | 'cnitool'
   | 'crictl'
+  | 'browser'
   | 'podman'
   | 'clouds'
   | 'package'
@@ -38,6 +39,7 @@ export type Need =
   | 'podman'
   | 'cnitool'
   | 'crictl'
+  | 'chromium'
   | 'podman5'
   | 'moto'
   | 'packages'
@@ -181,6 +183,18 @@ const CNI = {
   again: true,
 } as const satisfies Lane;
 
+const BROWSER = {
+  name: 'browser',
+  about: 'the page in Debian’s Chromium',
+  files: ['test/browser/*.test.ts'],
+  ava: 'per file',
+  concurrency: 1,
+  timeout: '3m',
+  needs: ['root', 'etcd', 'vxlan', 'chromium'],
+  load: 1.2,
+  again: true,
+} as const satisfies Lane;
+
 const PODMAN = {
   name: 'podman',
   about: 'podman 5 with netavark, in a root of Debian 13',
@@ -290,6 +304,7 @@ export const LANES: readonly Lane[] = [
   CNI,
   CNITOOL,
   CRICTL,
+  BROWSER,
   PODMAN,
   CLOUDS,
   PACKAGE,
