@@ -1,6 +1,6 @@
 // The page: its views, the one that the address names, and what is live.
 import { render } from 'preact';
-import { useEffect, useReducer, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useReducer, useState } from 'preact/hooks';
 
 import { follow } from './live.js';
 import { counted, State } from './parts.js';
@@ -31,7 +31,8 @@ function Page({ start }: { start: (onChange: () => void) => Cluster }) {
   const [, draw] = useReducer((count: number) => count + 1, 0);
   const [cluster] = useState(() => start(() => draw(undefined)));
   const [[view = '', word = ''], setRoute] = useState(route);
-  useEffect(() => {
+  // Before the first paint: an address that changes between the two would be missed.
+  useLayoutEffect(() => {
     const onHash = (): void => setRoute(route());
     addEventListener('hashchange', onHash);
     return () => removeEventListener('hashchange', onHash);

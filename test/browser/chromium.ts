@@ -60,7 +60,7 @@ export async function open(
   const own = new URL(url).origin;
   page.on('pageerror', (error) => faults.push(error.message));
   page.on('console', (message) => {
-    if (message.type() === 'error') faults.push(message.text());
+    if (message.type() === 'error') faults.push(`${message.text()} ${message.location().url}`);
   });
   page.on('request', (request) => {
     if (new URL(request.url()).origin !== own) faults.push(`it asks for ${request.url()}`);

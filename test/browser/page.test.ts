@@ -252,6 +252,21 @@ test.serial('what changes in the cluster changes on the page', async (t) => {
   t.pass();
 });
 
+test.serial('a view that is asked for while the first one is drawn is shown', async (t) => {
+  const { server } = await serve(t);
+  const context = await browser.newContext();
+  t.teardown(() => context.close());
+  const page = await context.newPage();
+  await page.addInitScript(`new MutationObserver((_, observer) => {
+    if (document.querySelector('main h1') === null) return;
+    observer.disconnect();
+    location.hash = '#/topology';
+  }).observe(document, { childList: true, subtree: true })`);
+  await page.goto(server.url);
+  await page.getByText('10 nodes').waitFor();
+  t.pass();
+});
+
 test.serial('what is not live says since when, and is live again by itself', async (t) => {
   const { server, controller, state } = await serve(t);
   const opened = await visit(t, server);
