@@ -157,7 +157,8 @@ export class PageServer {
     if (path === '/api/live') return await this.#live(request, response);
     const file = Object.entries(FILES).find(([known]) => known === path)?.[1];
     if (file === undefined) return sendText(response, 404, 'there is no such file\n');
-    response.writeHead(200, { 'content-type': file[1] }).end(ownFile(file[0]));
+    const content = ownFile(file[0]);
+    response.writeHead(200, { 'content-type': file[1] }).end(content);
   }
 
   #rightOf({ socket }: IncomingMessage): CheckRight {

@@ -42,22 +42,28 @@ export interface Visit {
   look?: Look;
   /** Whose cookies it has: a link counts once. */
   known?: Opened;
+  /** Files of the person's certificate. The server's is of a CA that the browser does not know. */
+  certificate?: { cert: string; key: string };
 }
 
 export async function open(
   browser: Browser,
   url: string,
-  { width = WIDE, height = 900, look = 'light', known }: Visit = {},
+  { width = WIDE, height = 900, look = 'light', known, certificate }: Visit = {},
 ): Promise<Opened> {
+  const own = new URL(url).origin;
   const context = await browser.newContext({
     viewport: { width, height },
     colorScheme: look,
     ...(known !== undefined && { storageState: await known.context.storageState() }),
+    ...(certificate !== undefined && {
+      ignoreHTTPSErrors: true,
+      clientCertificates: [{ origin: own, certPath: certificate.cert, keyPath: certificate.key }],
+    }),
   });
   context.setDefaultTimeout(30_000 * slowness);
   const page = await context.newPage();
   const faults: string[] = [];
-  const own = new URL(url).origin;
   page.on('pageerror', (error) => faults.push(error.message));
   page.on('console', (message) => {
     if (message.type() === 'error') faults.push(`${message.text()} ${message.location().url}`);

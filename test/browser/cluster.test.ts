@@ -7,7 +7,8 @@ import type { Browser } from 'playwright-core';
 
 import { INFRA, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
-import { WEFT } from '../lab/lab.js';
+import { ethernet } from '../lab/frames.js';
+import { CHECKOUT, WEFT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
 import { SecureCluster } from '../lab/secure-cluster.js';
 import { isSound, launch, open, type Opened } from './chromium.js';
@@ -158,7 +159,19 @@ test.serial('traffic: of the last hour, since the command runs', async (t) => {
   const { page } = root;
   // Two samples, 15 s apart.
   await page.locator('canvas').first().waitFor({ timeout: 60_000 });
-  await page.locator('tbody th', { hasText: 'blue' }).waitFor();
+  const row = page.locator('tbody tr', { hasText: 'blue' });
+  await row.waitFor();
+  // The tunnel drops what is for a MAC address that no node has.
+  const { lab } = cluster;
+  const [, tunnel = ''] = /^\d+: ([^:@]+)/.exec(await lab.sh('h1', 'ip -o link show type vxlan')) ?? [];
+  const [from, to] = ['02:00:00:00:00:01', '02:00:00:00:00:02'];
+  const frame = ethernet({ from, to }, 0x88b5, Buffer.alloc(64)).toString('hex');
+  const program = join(CHECKOUT, 'build/test/lab/forge.js');
+  const dropped = async (): Promise<boolean> => {
+    await lab.sh('h1', `${process.execPath} ${program} ${tunnel} ${frame}*1000`);
+    return Number.parseFloat((await row.locator('td').nth(2).textContent()) ?? '') > 0;
+  };
+  await lab.until('drops on the page', dropped, { timeoutMs: 60_000, everyMs: 1000 });
   await isSound(t, root, 'traffic');
 });
 

@@ -1,6 +1,6 @@
 // The page in a real browser, with a controller that is a stand-in: every view in both looks and widths, the keyboard, names
 // that attack, and what is said when something is away.
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -8,10 +8,12 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { Browser } from 'playwright-core';
 
+import { permissionDenied } from '../../core/errors.js';
 import type { PageServer } from '../../daemon/page/index.js';
 import { EventType } from '../../proto/gen/weft/v1/controller.js';
 import { Event } from '../../proto/gen/weft/v1/events.js';
 import { Endpoint, Node } from '../../proto/gen/weft/v1/types.js';
+import { TestCa } from '../daemon/certificates.js';
 import { temporaryFolder } from '../lab/temporary-folder.js';
 import { isSound, launch, LOOKS, NARROW, open, WIDE, type Opened } from './chromium.js';
 import { sample } from './sample.js';
@@ -283,6 +285,42 @@ test.serial('what is not live says since when, and is live again by itself', asy
   await server.stop();
   await page.getByText('the page has lost its connection').waitFor();
   t.pass();
+});
+
+test.serial('with a certificate it is live, and says what its person may not', async (t) => {
+  const authority = new TestCa();
+  t.teardown(() => authority.remove());
+  const [own, person] = [authority.issue('controller'), authority.issue('person')];
+  const controller = await StandIn.start(sample());
+  const server = await controller.page({
+    tls: { ca: readFileSync(authority.ca), cert: readFileSync(own.cert), key: readFileSync(own.key) },
+    names: ['localhost'],
+    rightOf: (socket) => (method) => {
+      if (method !== 'TraceService/Trace') return;
+      const { CN: name } = socket.getPeerCertificate().subject;
+      throw permissionDenied(`${String(name)} may not trace`, 'Ask an operator.');
+    },
+  });
+  t.teardown(async () => {
+    await server.stop();
+    await controller.stop();
+  });
+  const opened = await open(browser, server.url, { certificate: person });
+  t.teardown(() => opened.context.close());
+  const { page } = opened;
+  await page.locator('.problems').waitFor();
+  await show(opened, 'topology');
+  await page.getByText('10 nodes').waitFor();
+  controller.tell('node', Node.fromPartial({ name: 'new-1', state: 'up', networks: ['blue'] }));
+  await page.getByText('11 nodes').waitFor();
+  await isSound(t, opened, 'topology');
+  await show(opened, 'trace/api-40');
+  await page.getByRole('textbox', { name: 'To' }).fill('db-30');
+  await page.getByRole('button', { name: 'Trace', exact: true }).click();
+  await page.locator('.failure', { hasText: 'person may not trace' }).waitFor();
+  const stranger = await browser.newContext({ ignoreHTTPSErrors: true });
+  t.teardown(() => stranger.close());
+  await t.throwsAsync((await stranger.newPage()).goto(server.url));
 });
 
 test.serial('an empty cluster says so', async (t) => {

@@ -5,7 +5,7 @@ import { Server, type ServerWritableStream } from '@grpc/grpc-js';
 
 import { listenGrpc, stopGrpc, unary } from '../../daemon/grpc.js';
 import { hostPort, type HostPort } from '../../daemon/kinds.js';
-import { PageServer, Source } from '../../daemon/page/index.js';
+import { PageServer, Source, type PageOptions } from '../../daemon/page/index.js';
 import { notFound } from '../../core/errors.js';
 import { StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
 import {
@@ -142,9 +142,10 @@ export class StandIn {
   }
 
   /** A page that asks it. */
-  async page(): Promise<PageServer> {
+  async page(secure?: PageOptions['secure']): Promise<PageServer> {
     const source = new Source(() => ({ address: this.#address, tls: undefined }));
-    return await PageServer.start({ listen: parse('127.0.0.1:0'), source, flag: '--listen' });
+    const listen = parse('127.0.0.1:0');
+    return await PageServer.start({ listen, source, flag: '--listen', ...(secure && { secure }) });
   }
 
   /** Tells all watches of a kind. */
