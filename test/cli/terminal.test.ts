@@ -1,14 +1,21 @@
-// At a real terminal: colour, width, characters, and the line of a command that waits.
+// Output to a terminal.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 
 import test from 'ava';
 
+import { block, table } from '../../cli/output.js';
+import { problemLines } from '../../cli/problem-lines.js';
+import { visible, visibleLines } from '../../core/text.js';
+import { createLogger } from '../../daemon/log.js';
 import { until } from '../lab/wait.js';
 import { Fakes, WEFT } from './fakes.js';
 import { problem, status } from './samples.js';
+
+// At a real terminal: colour, width, characters, and the line of a command that waits.
 
 const fakes = new Fakes();
 /** It takes connections, and never answers: as the kernel does for a process that is stopped. */
@@ -117,4 +124,40 @@ test('Ctrl-C ends a command that waits, and its line', async (t) => {
   terminal.type('\u0003');
   t.is(await terminal.ended, 130);
   t.is(terminal.seen.replace('^C', ''), `${WAITING}\r${ESCAPE}[K`);
+});
+
+// What others wrote into records reaches neither the terminal nor a log as a control sequence or a line of its own.
+
+const EVIL = '\u001b[31mEVIL\u001b[0m\nh8    up\r\u009b2J\u202egpj\u2028';
+const SAFE = '\\u001b[31mEVIL\\u001b[0m\\u000ah8    up\\u000d\\u009b2J\\u202egpj\\u2028';
+
+test('such characters are shown, not sent', (t) => {
+  t.is(visible(EVIL), SAFE);
+  t.is(visibleLines('a\nb\u001b'), 'a\nb\\u001b');
+  t.is(visible('Grüße, 世界 🐳'), 'Grüße, 世界 🐳');
+});
+
+test('in tables, blocks and problems', async (t) => {
+  const [head, row, ...more] = (await table(['NAME', 'VERSION'], [['h9', EVIL]])).split('\n');
+  t.regex(head ?? '', /^NAME +VERSION$/);
+  t.true(row?.endsWith(SAFE));
+  t.deepEqual(more, []);
+  t.is(block([['Version', EVIL]]), `Version: ${SAFE}`);
+  const lines = problemLines([problem(EVIL, EVIL, EVIL, [EVIL])]);
+  t.is(lines.filter((line) => line.includes(SAFE)).length, 4);
+  t.false(lines.join('').includes('\u001b'));
+});
+
+test('in a line of a log', (t) => {
+  for (const format of ['text', 'json'] as const) {
+    const stream = new PassThrough();
+    createLogger({ level: 'info', format, stream, journal: false }).warn('a record', {
+      key: '/weft/\u001b[31mx',
+      why: EVIL,
+    });
+    const logged = String(stream.read());
+    t.is(logged.split('\n').length, 2, logged);
+    // eslint-disable-next-line no-control-regex -- what must not be there
+    t.notRegex(logged.trimEnd(), /[\u0000-\u001f\u007f-\u009f\u202e\u2028]/);
+  }
 });

@@ -1,4 +1,4 @@
-// The listener in front of gRPC: TLS and plain text on one port, a new certificate, and clients that send nothing.
+// The listener in front of gRPC, and the age of its certificate.
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
@@ -6,12 +6,15 @@ import { connect as connectTls } from 'node:tls';
 import { Server } from '@grpc/grpc-js';
 import test from 'ava';
 
+import { endsSoon } from '../../daemon/certificate.js';
 import { call, channel, frontOf, stopGrpc, unary } from '../../daemon/grpc.js';
 import { hostPort } from '../../daemon/kinds.js';
 import type { Tls } from '../../daemon/tls.js';
 import { StatusServiceClient, StatusServiceService } from '../../proto/gen/weft/v1/agent.js';
 import { Status } from '../../proto/gen/weft/v1/types.js';
 import { TestCa } from './certificates.js';
+
+// The listener in front of gRPC: TLS and plain text on one port, a new certificate, and clients that send nothing.
 
 const files = (ca: TestCa, name: string): Tls => {
   const { cert, key } = ca.issue(name);
@@ -77,4 +80,19 @@ test('both on one port, until plain text ends; a new certificate counts from the
   const [silent, begun] = await Promise.all([cut(''), cut('160301')]);
   t.true(silent > 4000 && silent < 9000, `${silent} ms`);
   t.true(begun < 15_000, `${begun} ms`);
+});
+
+// When a certificate that should have been renewed becomes a problem.
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+
+test('a certificate is a problem a week before its end, or, of a short life, after 85 % of it', (t) => {
+  const from = new Date(0);
+  const soon = (life: number, age: number): boolean =>
+    endsSoon({ from, to: new Date(life), serial: '', identity: { role: 'admin' } }, age);
+  t.false(soon(90 * DAY, 83 * DAY - 1));
+  t.true(soon(90 * DAY, 83 * DAY + 1));
+  t.false(soon(10 * HOUR, 8.5 * HOUR - 1));
+  t.true(soon(10 * HOUR, 8.5 * HOUR + 1));
 });

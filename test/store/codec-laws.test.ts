@@ -21,7 +21,8 @@ import {
   encodeNode,
 } from '../../store/record-codec.js';
 import type { StoredLease } from '../../store/store.js';
-import { endpoint, leaseKey } from './helpers.js';
+import { endpoint } from './helpers.js';
+import { leaseKey } from './lease-key.js';
 
 const keys = new Keys('/weft');
 const config = (text: string) => decodeConfig('blue', text);

@@ -3,7 +3,6 @@
 import { IpAddress, IpNetwork } from '../../core/address.js';
 import type { Endpoint } from '../../core/records.js';
 import { openStore } from '../../store/etcd-store.js';
-import { Keys, type ParsedKey } from '../../store/keys.js';
 import type { StoreLog } from '../../store/client.js';
 import type { LeaseRequest, Store } from '../../store/store.js';
 import { describeNetwork } from '../../core/drivers/index.js';
@@ -106,13 +105,6 @@ export function endpoint(network: string, id: string, more: Partial<Endpoint> = 
     createdAt: '2026-11-21T00:00:00Z',
     ...more,
   };
-}
-
-/** The value of a lease key of network blue. */
-export function leaseKey(text: string): ParsedKey & { kind: 'lease' } {
-  const parsed = new Keys('/weft').parse(`/weft/networks/blue/subnets/${text}`);
-  if (parsed.kind !== 'lease') throw new Error(JSON.stringify(parsed, (_, value: unknown) => String(value)));
-  return parsed;
 }
 
 /** The message with which a call fails. */

@@ -2,7 +2,8 @@
 import test from 'ava';
 
 import { decodeLease, encodeLease } from '../../store/lease-codec.js';
-import { because, leaseKey } from './helpers.js';
+import { because } from './helpers.js';
+import { leaseKey } from './lease-key.js';
 
 test('a lease as flannel writes it', (t) => {
   const text =

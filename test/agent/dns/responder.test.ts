@@ -1,15 +1,20 @@
-// Responder: equal answers with and without its cache, and bounds of the cache.
+// Answers of a node: where, how fast, and how long they are kept.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-import { decode, encode } from 'dns-packet';
 import test from 'ava';
+import { decode, encode } from 'dns-packet';
 
+import { listenedAt } from '../../../agent/dns/dns.js';
 import { NameTable } from '../../../agent/dns/names.js';
-import { Responder, type Client } from '../../../agent/dns/responder.js';
+import { QueryRate } from '../../../agent/dns/query-rate.js';
+import { type Client, Responder } from '../../../agent/dns/responder.js';
 import { Upstream } from '../../../agent/dns/upstream.js';
 import { Problems } from '../../../agent/health/problems.js';
 import { IpAddress } from '../../../core/address.js';
+import { bridged, membershipOf, overlay } from '../../core/records.js';
+
+// Responder: equal answers with and without its cache, and bounds of the cache.
 
 function responderOf(client: Partial<Client> = {}): Responder {
   const table = new NameTable();
@@ -84,4 +89,46 @@ test('a client of internal networks alone gets names of weft’s, and no others 
   // There is no server here: SERVFAIL shows that one would have been asked (RFC 1035 §4.1.1).
   t.deepEqual(await rcodes(false), [0, 2]);
   t.deepEqual(await rcodes(true), [0, 5]);
+});
+
+// Where a node answers names, by its networks alone.
+
+test('a node answers at its gateways, and at 169.254.53.53 where no other host is on the link', (t) => {
+  const gateway = '198.51.100.1';
+  const trunk = membershipOf(bridged('vlan', { parent: 'eth1', gateway, gatewayNode: 'n1' }));
+  const elsewhere = membershipOf(bridged('vlan', { parent: 'eth1', gateway, gatewayNode: 'n2' }));
+  const at = (...of: (typeof trunk)[]): string[] => [...listenedAt(of).keys()];
+  t.deepEqual(at(membershipOf(overlay())), ['10.100.1.1', '169.254.53.53']);
+  t.deepEqual(at(trunk), [gateway]);
+  t.deepEqual(at(elsewhere), []);
+  t.deepEqual(at(trunk, membershipOf(overlay())), [gateway, '10.100.1.1', '169.254.53.53']);
+});
+
+// The rate of queries by TCP.
+
+/** How many of so many queries are taken at once. */
+const taken = (rate: QueryRate, ip: string, count: number): number =>
+  Array.from({ length: count }, () => rate.take(ip)).filter(Boolean).length;
+
+test('two thousand at once, then a thousand a second, for each client by itself', (t) => {
+  let now = 0;
+  const rate = new QueryRate(() => now);
+  t.is(taken(rate, '10.1.0.2', 18_000), 2000);
+  t.is(taken(rate, '10.1.0.3', 100), 100);
+  now += 1000;
+  t.is(taken(rate, '10.1.0.2', 18_000), 1000);
+  t.false(rate.take('10.1.0.2'));
+  now += 60_000;
+  t.is(taken(rate, '10.1.0.2', 18_000), 2000, 'quiet clients save up no more than at the beginning');
+});
+
+test('who is too fast stays known, however many others ask', (t) => {
+  let now = 0;
+  const rate = new QueryRate(() => now);
+  t.is(taken(rate, '10.1.0.2', 3000), 2000);
+  for (let i = 0; i < 5000; i++) {
+    now += 0.1;
+    t.true(rate.take(`fd00::${i.toString(16)}`));
+  }
+  t.is(taken(rate, '10.1.0.2', 3000), 500);
 });

@@ -1,19 +1,22 @@
-// Publishing a node's endpoints to etcd.
-//
-// A write that etcd refuses is reported as a problem and retried until it succeeds.
+// Publishing a node’s endpoints to etcd.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { Publisher } from '../../../agent/endpoints/publisher.js';
 import { agentMetrics } from '../../../agent/health/metrics.js';
 import { Problems } from '../../../agent/health/problems.js';
-import { Publisher } from '../../../agent/endpoints/publisher.js';
 import { alreadyExists, permissionDenied, resourceExhausted } from '../../../core/errors.js';
 import type { Endpoint } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
+import { endpoint as record, node } from '../../controller/records.js';
 import { FakeStore } from '../../fakes/store.js';
 import { endpoint, ip, membership, network } from '../../kernel/samples.js';
 import { until } from '../../lab/wait.js';
+
+// Publishing a node's endpoints to etcd.
+//
+// A write that etcd refuses is reported as a problem and retried until it succeeds.
 
 const blue = network('blue', 4097, 100, false);
 
@@ -167,5 +170,31 @@ for (const [what, error] of [
     await until('all are published', () => all.every(isPublished), { timeoutMs: 11_000 });
     await until('nothing is pending', () => publisher.pending === 0);
     t.deepEqual(problems.list(), []);
+  });
+}
+
+// The publisher deletes stale records of its node from the store.
+//
+// Only while it owns the node's name.
+
+for (const [holder, left] of [
+  ['own', 0],
+  ['another', 1],
+  [undefined, 1],
+] as const) {
+  test(`resync while the node’s name is held by ${holder ?? 'no instance'}`, async (t) => {
+    const store = new FakeStore();
+    store.putNode(node('web', '192.0.2.1', { instance: holder ?? 'another' }), {
+      alive: holder !== undefined,
+    });
+    store.putRecordOf(record('aa', 'blue', 'web'));
+    const publisher = new Publisher({
+      ...{ store, log: silentLogger, metrics: agentMetrics(), problems: new Problems() },
+      ...{ node: 'web', instance: 'own', current: () => [] },
+    });
+    t.teardown(() => publisher.stop());
+    publisher.resync();
+    await until('everything is published', () => publisher.pending === 0);
+    t.is(store.view.endpoints.get('blue')?.size ?? 0, left);
   });
 }
