@@ -14,8 +14,10 @@ const docker = createServer((request, response) => {
   const running = [{ Names: ['/web/shop', '/shop-1'] }, { Names: ['/shop-2'] }];
   response.end(JSON.stringify(request.url === '/containers/json' ? running : { message: 'page not found' }));
 });
+let printed = '';
 test.before(async () => {
   await fakes.start();
+  printed = (await run(['completion', 'bash'])).stdout;
   await once(docker.listen(engine), 'listening');
 });
 test.after.always(() => {
@@ -26,10 +28,10 @@ test.after.always(() => {
 /** @param words of the line, the last one being the one at the cursor */
 function offered(words: readonly string[], controller = fakes.address, before = 'true'): Promise<string[]> {
   const script =
-    'eval "$BEFORE"; source <(weft completion bash); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
+    'eval "$BEFORE"; eval "$PRINTED"; COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; _weft; printf "%s\\n" "${COMPREPLY[@]}"';
   const { PATH = '', HOME = '' } = process.env;
   const services = { WEFT_CONTROLLER: controller, WEFT_AGENT: fakes.socket, WEFT_DOCKER: `unix://${engine}` };
-  const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, BEFORE: before, ...services };
+  const env = { PATH: `${dirname(WEFT)}:${PATH}`, HOME, BEFORE: before, PRINTED: printed, ...services };
   const ask = (): Promise<string[]> =>
     new Promise((resolve, reject) => {
       execFile(

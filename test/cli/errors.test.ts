@@ -12,7 +12,7 @@ import { parse } from 'yaml';
 import { notFound } from '../../core/errors.js';
 import { readTls } from '../../daemon/tls.js';
 import { TestCa } from '../daemon/certificates.js';
-import { Fakes, run, WEFT, type Ran } from './fakes.js';
+import { Fakes, run, runHere, WEFT, type Ran } from './fakes.js';
 import { status } from './samples.js';
 
 const fakes = new Fakes();
@@ -69,13 +69,36 @@ const WRONG: [line: string, named: RegExp][] = [
 ];
 
 test('a wrong call: exit status 2, two lines that name the mistake, and no service is called', async (t) => {
-  await inTurns(WRONG, async ([line, named]) => {
-    const ran = await run(line.split(' '), UNREACHABLE);
+  for (const [line, named] of WRONG) {
+    const ran = await runHere(line.split(' '), UNREACHABLE);
     t.is(ran.code, 2, `weft ${line}: ${ran.stderr}`);
     t.regex(ran.stderr, TWO_LINES, line);
     t.regex(ran.stderr, named, line);
     t.is(ran.stdout, '', line);
-  });
+  }
+});
+
+test('the program says and ends as its main does, for each kind of a wrong call', async (t) => {
+  await inTurns(
+    [
+      'nonsense',
+      'network',
+      'network ls --bogus',
+      'network ls extra',
+      'network create --subnet 10.1.0.0/16',
+      'network create blue --subnet 10.1.0.5/16',
+      'network create blue --subnet 10.1.0.0/16 --vni abc',
+      'network ls --tls-ca /nonexistent/ca.pem',
+      'completion tcsh',
+      'status -o json --controller nowhere',
+    ],
+    async (line) => {
+      const words = line.split(' ');
+      const ran = await run(words, UNREACHABLE);
+      t.is(ran.code, 2, line);
+      t.deepEqual(ran, await runHere(words, UNREACHABLE), line);
+    },
+  );
 });
 
 test('global options may precede the command', async (t) => {

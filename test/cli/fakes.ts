@@ -5,9 +5,12 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { mock } from 'node:test';
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 
+import { main } from '../../cli/main.js';
+import { Mutex } from '../../core/keyed-mutex.js';
 import { eventService } from '../../daemon/event-service.js';
 import { toServiceError, unary } from '../../daemon/grpc.js';
 import { streaming } from '../../daemon/streaming.js';
@@ -140,6 +143,11 @@ export class Fakes {
     return run(args, { WEFT_CONTROLLER: this.address, WEFT_AGENT: this.socket });
   }
 
+  /** Runs it in this process (`runHere`). */
+  weftHere(...args: string[]): Promise<Ran> {
+    return runHere(args, { WEFT_CONTROLLER: this.address, WEFT_AGENT: this.socket });
+  }
+
   stop(): void {
     for (const server of this.#servers) server.forceShutdown();
     rmSync(this.folder, { recursive: true });
@@ -220,4 +228,40 @@ export function run(args: readonly string[], env: Record<string, string> = {}, p
         });
       }),
   );
+}
+
+const here = new Mutex();
+
+/**
+ * One call as the program's main serves it, in this process: for tables of calls that only differ in their words. That the
+ * program itself says and ends the same is for `run` to show.
+ */
+export function runHere(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
+  return here.run(async () => {
+    const said = { stdout: '', stderr: '' };
+    const writes = (['stdout', 'stderr'] as const).map((name) =>
+      mock.method(process[name], 'write', (text: string) => {
+        said[name] += text;
+        return true;
+      }),
+    );
+    const before = { ...process.env };
+    for (const name of Object.keys(before)) if (name.startsWith('WEFT_')) delete process.env[name];
+    Object.assign(process.env, env);
+    const [errors, interrupts] = [process.stdout.listeners('error'), process.listeners('SIGINT')];
+    try {
+      await main(args);
+      return { code: process.exitCode ?? 0, ...said };
+    } finally {
+      for (const write of writes) write.mock.restore();
+      for (const name of Object.keys(env)) delete process.env[name];
+      Object.assign(process.env, before);
+      process.exitCode = undefined;
+      // It listens for what ends a program.
+      for (const one of process.stdout.listeners('error'))
+        if (!errors.includes(one)) process.stdout.removeListener('error', one as () => void);
+      for (const one of process.listeners('SIGINT'))
+        if (!interrupts.includes(one)) process.removeListener('SIGINT', one);
+    }
+  });
 }

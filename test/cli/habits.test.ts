@@ -112,7 +112,11 @@ const WRONG: [line: string, next: RegExp][] = [
 
 for (const [line, next] of WRONG)
   test(`weft ${line}: leads to what was meant`, async (t) => {
-    const { code, stdout, stderr } = await fakes.weft(...line.split(' '));
+    // bin/weft starts the agent.
+    const words = line.split(' ');
+    const { code, stdout, stderr } = await (words[0] === 'agent'
+      ? fakes.weft(...words)
+      : fakes.weftHere(...words));
     t.is(stdout, '');
     t.not(code, 0);
     t.regex(stderr, next);
@@ -133,7 +137,9 @@ for (const line of [
   'connectivity',
 ])
   test(`weft ${line} is not taken for another word`, async (t) => {
-    const { stderr } = await fakes.weft(line, '--help');
+    const { code, stdout, stderr } = await fakes.weftHere(line, '--help');
+    t.is(code, 0);
+    t.regex(stdout, new RegExp(`^Usage: weft ${line}\\b`));
     t.notRegex(stderr, /Did you mean `weft (?:port|run|ps|expose|detach)`/);
   });
 
