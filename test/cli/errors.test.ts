@@ -90,6 +90,7 @@ test('the program says and ends as its main does, for each kind of a wrong call'
       'network create blue --subnet 10.1.0.0/16 --vni abc',
       'network ls --tls-ca /nonexistent/ca.pem',
       'completion tcsh',
+      'help netwrk',
       'status -o json --controller nowhere',
     ],
     async (line) => {

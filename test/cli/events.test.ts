@@ -88,7 +88,7 @@ test.serial('--for, --type and --since choose', async (t) => {
     ['--since', 'soon'],
     ['--type', 'bad'],
   ])
-    t.is((await fakes.weft('events', ...wrong)).code, 2, wrong.join(' '));
+    t.is((await fakes.weftHere('events', ...wrong)).code, 2, wrong.join(' '));
 });
 
 test.serial('without a controller the node’s own are shown, and that is said', async (t) => {

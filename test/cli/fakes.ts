@@ -234,7 +234,8 @@ const here = new Mutex();
 
 /**
  * One call as the program's main serves it, in this process: for tables of calls that only differ in their words. That the
- * program itself says and ends the same is for `run` to show.
+ * program itself says and ends the same is for `run` to show. Meanwhile it has this process' output and exit status: it is for
+ * serial tests where others of the file use them, too.
  */
 export function runHere(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
   return here.run(async () => {

@@ -3,7 +3,7 @@ import test from 'ava';
 import { CommanderError, type Command } from 'commander';
 
 import { buildProgram } from '../../cli/main.js';
-import { run } from './fakes.js';
+import { run, runHere } from './fakes.js';
 
 /** The path of every command that help lists, groups included. */
 const paths = (command: Command, before: readonly string[] = []): string[][] =>
@@ -54,8 +54,8 @@ for (const [line, cause, next] of [
   ['help status x', '"x" is too much: weft status has no commands of its own', 'See `weft help status`.'],
   ['help __complete', 'weft has no command "__complete"', 'See `weft help`.'],
 ] as const) {
-  test(`weft ${line}: refused, with the next step`, async (t) => {
-    const ran = await run(line.split(' '));
+  test.serial(`weft ${line}: refused, with the next step`, async (t) => {
+    const ran = await runHere(line.split(' '));
     t.is(ran.code, 2);
     t.is(ran.stdout, '');
     t.is(ran.stderr, `weft: help: ${cause}\n      ${next}\n`);

@@ -118,7 +118,7 @@ test('wrong calls are found before anything is asked', async (t) => {
     'top --sort name',
     'ipam release',
   ]) {
-    const { code } = await fakes.weft(...line.split(' '));
+    const { code } = await fakes.weftHere(...line.split(' '));
     t.is(code, 2, line);
   }
   t.true(Object.keys(answers).length > 3);

@@ -92,6 +92,6 @@ test.serial('a word of several meanings is a wrong call, and so are wrong option
     ['c1', 'c2', '--size', '63'],
     ['c1'],
   ])
-    t.is((await fakes.weft('trace', ...wrong)).code, 2, wrong.join(' '));
+    t.is((await fakes.weftHere('trace', ...wrong)).code, 2, wrong.join(' '));
   t.deepEqual(fakes.asked, []);
 });

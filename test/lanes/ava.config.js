@@ -29,8 +29,18 @@ const run = newRun();
 const folder = claimRun(run);
 process.on('exit', () => removeRun(run));
 
-/** They wait for ten seconds and more: begun last, they would be what everybody waits for. */
-const LONG = ['grpc-front', 'habits', 'publisher', 'reconciler', 'errors', 'answers', 'peers', 'call-bounds'];
+/** They wait for five seconds and more: begun last, they would be what everybody waits for. */
+const LONG = [
+  'grpc-front',
+  'habits',
+  'publisher',
+  'reconciler',
+  'errors',
+  'answers',
+  'peers',
+  'call-bounds',
+  'shutdown',
+];
 const isLong = (file) => LONG.includes(basename(file).replace(/\.test\.[jt]s$/, ''));
 
 export default {
