@@ -522,11 +522,7 @@ test('lists say as of when they are while etcd is away', async (t) => {
   t.teardown(() => it.stop());
   const told = async (): Promise<unknown[]> => {
     const trailers: unknown[] = [];
-    const options = {
-      peer: 'c',
-      deadlineMs: 3000,
-      onTrailer: (of: Metadata) => trailers.push(of.get(AS_OF_KEY)),
-    };
+    const options = { ...within, onTrailer: (of: Metadata) => trailers.push(of.get(AS_OF_KEY)) };
     await call(it.nodes.listNodes.bind(it.nodes), {}, options);
     await call(it.status.getStatus.bind(it.status), {}, options);
     return trailers;

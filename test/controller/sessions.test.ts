@@ -80,7 +80,7 @@ test('an agent reports at once, and again when something changed', async (t) => 
   const shown = await call(
     controller.endpoints.getEndpoint.bind(controller.endpoints),
     { id: 'aa' },
-    { peer: 'c', deadlineMs: 3000 },
+    { peer: 'c', deadlineMs: 8000 },
   );
   t.is(shown.mtu, 1400);
 
@@ -142,7 +142,7 @@ test('attach and detach are forwarded, and the agent’s answer is returned', as
 
   controller.store.putRecordOf(endpoint('aa', 'blue', 'n1', { target: 'netns:/run/netns/c1' }));
   const { endpoints } = controller;
-  await call(endpoints.deleteEndpoint.bind(endpoints), { id: 'aa' }, { peer: 'c', deadlineMs: 3000 });
+  await call(endpoints.deleteEndpoint.bind(endpoints), { id: 'aa' }, { peer: 'c', deadlineMs: 8000 });
   t.deepEqual(requests.at(-1), {
     $case: 'detach',
     value: { network: 'blue', target: 'netns:/run/netns/c1' },
