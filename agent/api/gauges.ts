@@ -1,48 +1,63 @@
-// Gauges that are counted every second rather than at every change.
+// Gauges of the node, read whenever the metrics are.
+import { Gauge, type Registry } from 'prom-client';
+
 import type { Endpoints } from '../endpoints/index.js';
-import type { Memberships } from '../networks/index.js';
 import { DROP_REASONS, type Kernel } from '../kernel/index.js';
-import type { AgentMetrics } from '../health/index.js';
+import type { Memberships } from '../networks/index.js';
 import { problemsOf, type ProblemSources } from './status.js';
 
 export interface GaugesOptions extends ProblemSources {
   memberships: Pick<Memberships, 'list'>;
   endpoints: Pick<Endpoints, 'list'>;
   kernel: Pick<Kernel, 'pumpCounters'>;
-  metrics: Pick<
-    AgentMetrics,
-    'endpoints' | 'leases' | 'problems' | 'certificateExpiry' | 'pumped' | 'pumpDrops'
-  >;
   certificateExpires?: () => Date | undefined;
 }
 
-const EVERY_MS = 1000;
+type Series = readonly [labels: Record<string, string>, value: number];
 
-/** Counts now and every second. @returns stops it */
-export function startGauges(options: GaugesOptions): () => void {
-  const { memberships, endpoints, metrics } = options;
-  const count = (): void => {
-    metrics.endpoints.reset();
-    for (const { network } of memberships.list()) {
-      const own = endpoints.list().filter((endpoint) => endpoint.network === network.name).length;
-      metrics.endpoints.set({ network: network.name }, own);
-    }
-    metrics.leases.set(memberships.list().length);
-    metrics.certificateExpiry.set((options.certificateExpires?.()?.getTime() ?? 0) / 1000);
-    metrics.problems.set(problemsOf(options).length);
-    countPackets(options);
-  };
-  count();
-  const timer = setInterval(count, EVERY_MS);
-  return () => clearInterval(timer);
-}
-
-function countPackets({ kernel, metrics }: Pick<GaugesOptions, 'kernel' | 'metrics'>): void {
-  metrics.pumped.reset();
-  metrics.pumpDrops.reset();
-  for (const [link, { sent, received, dropped }] of kernel.pumpCounters()) {
-    metrics.pumped.set({ link, direction: 'sent' }, sent);
-    metrics.pumped.set({ link, direction: 'received' }, received);
-    for (const reason of DROP_REASONS) metrics.pumpDrops.set({ link, reason }, dropped[reason]);
-  }
+export function measureNode(registry: Registry, options: GaugesOptions): void {
+  const { memberships, endpoints, kernel, certificateExpires } = options;
+  const add = (name: string, help: string, labelNames: readonly string[], read: () => Series[]): void =>
+    registry.registerMetric(
+      new Gauge({
+        ...{ name, help, labelNames },
+        registers: [],
+        collect() {
+          this.reset();
+          for (const [labels, value] of read()) this.set(labels, value);
+        },
+      }),
+    );
+  add('weft_leases', 'Subnets that this node holds.', [], () => [[{}, memberships.list().length]]);
+  add('weft_endpoints', 'Containers attached on this node.', ['network'], () =>
+    memberships.list().map(({ network: { name: network } }) => {
+      return [{ network }, endpoints.list().filter((endpoint) => endpoint.network === network).length];
+    }),
+  );
+  add('weft_problems', 'Problems that `weft status` lists.', [], () => [[{}, problemsOf(options).length]]);
+  add(
+    'weft_certificate_expiry_timestamp_seconds',
+    'When the certificate of this node ends, in seconds since 1970; 0 without one.',
+    [],
+    () => [[{}, (certificateExpires?.()?.getTime() ?? 0) / 1000]],
+  );
+  add(
+    'weft_pump_packets',
+    'Packets that the pump of a udp network has sent and received since it began.',
+    ['link', 'direction'],
+    () =>
+      [...kernel.pumpCounters()].flatMap(([link, { sent, received }]): Series[] => [
+        [{ link, direction: 'sent' }, sent],
+        [{ link, direction: 'received' }, received],
+      ]),
+  );
+  add(
+    'weft_pump_dropped_packets',
+    'Packets that the pump of a udp network has dropped since it began.',
+    ['link', 'reason'],
+    () =>
+      [...kernel.pumpCounters()].flatMap(([link, { dropped }]) =>
+        DROP_REASONS.map((reason): Series => [{ link, reason }, dropped[reason]]),
+      ),
+  );
 }

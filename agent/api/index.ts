@@ -1,7 +1,7 @@
 // The agent's gRPC API, its status, and its session with the controller.
 export type { Answering } from './answer-streams.js';
 export { handleRequest } from './forwarded.js';
-export { startGauges } from './gauges.js';
+export { measureNode } from './gauges.js';
 export { agentApi } from './handlers.js';
 export { HttpRoutes } from './http-socket.js';
 export { mountHostEndpoint } from './host-endpoint-service.js';

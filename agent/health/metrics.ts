@@ -15,17 +15,11 @@ export interface AgentMetrics {
   reconcileSeconds: Histogram<'reason'>;
   attachSeconds: Histogram<'result'>;
   storeSeconds: Histogram<'operation'>;
-  leases: Gauge;
-  endpoints: Gauge<'network'>;
   peers: Gauge<'network'>;
   peerRtt: Histogram;
-  pumped: Gauge<'link' | 'direction'>;
-  pumpDrops: Gauge<'link' | 'reason'>;
   storeConnected: Gauge;
   storePending: Gauge;
   storeResyncs: Gauge;
-  problems: Gauge;
-  certificateExpiry: Gauge;
   clockOffset: Gauge;
   /** The kernel's counters as plain numbers, for `weft status`. */
   totals: { applied: number; failed: number; repaired: number };
@@ -80,13 +74,6 @@ export function agentMetrics(): AgentMetrics {
       buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2],
       registers,
     }),
-    leases: new Gauge({ name: 'weft_leases', help: 'Subnets that this node holds.', registers }),
-    endpoints: new Gauge({
-      name: 'weft_endpoints',
-      help: 'Containers attached on this node.',
-      labelNames: ['network'],
-      registers,
-    }),
     peers: new Gauge({
       name: 'weft_peers',
       help: 'Other nodes of a network of this node.',
@@ -97,18 +84,6 @@ export function agentMetrics(): AgentMetrics {
       name: 'weft_peer_rtt_seconds',
       help: 'Round-trip times to other nodes through the overlay.',
       buckets: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5],
-      registers,
-    }),
-    pumped: new Gauge({
-      name: 'weft_pump_packets',
-      help: 'Packets that the pump of a udp network has sent and received since it began.',
-      labelNames: ['link', 'direction'],
-      registers,
-    }),
-    pumpDrops: new Gauge({
-      name: 'weft_pump_dropped_packets',
-      help: 'Packets that the pump of a udp network has dropped since it began.',
-      labelNames: ['link', 'reason'],
       registers,
     }),
     storeConnected: new Gauge({ name: 'weft_store_connected', help: '1 while etcd answers.', registers }),
@@ -122,18 +97,12 @@ export function agentMetrics(): AgentMetrics {
       help: 'Full listings of etcd after the first.',
       registers,
     }),
-    certificateExpiry: new Gauge({
-      name: 'weft_certificate_expiry_timestamp_seconds',
-      help: 'When the certificate of this node ends, in seconds since 1970; 0 without one.',
-      registers,
-    }),
     clockOffset: new Gauge({
       name: 'weft_clock_offset_seconds',
       help: 'How far the clock of this host is ahead of the controller’s, within the time that an answer takes.',
       registers,
     }),
     totals: { applied: 0, failed: 0, repaired: 0 },
-    problems: new Gauge({ name: 'weft_problems', help: 'Problems that `weft status` lists.', registers }),
   };
 }
 

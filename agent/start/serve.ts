@@ -20,11 +20,11 @@ import {
   etcdAt,
   HttpRoutes,
   handleRequest,
+  measureNode,
   mountHostEndpoint,
   mountInspection,
   mountKeys,
   type Mount,
-  startGauges,
   startSession,
   statusOf,
   type StatusSources,
@@ -126,7 +126,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
     (server) => mountKeys(server, node, parts.keyRotation, changed.call),
   ];
   opened.socket.serve(api, mounts, routes);
-  shutdown.add('the gauges', startGauges({ ...sources, kernel }));
+  measureNode(opened.metrics.registry, { ...sources, kernel });
   log.info('the agent serves', {
     node,
     socket: opened.socket.path,
