@@ -42,18 +42,27 @@ export class ContainerEnds {
 
   constructor(private readonly options: ContainerEndsOptions) {}
 
+  /** Polls for as long as there are containers. */
   start(): void {
-    this.#tick = setInterval(() => this.#look(), this.options.everyMs ?? EVERY_MS);
+    if (this.#stopped) return;
+    this.#tick ??= setInterval(() => this.#look(), this.options.everyMs ?? EVERY_MS);
     this.#look();
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#rest();
+  }
+
+  #rest(): void {
     clearInterval(this.#tick);
+    this.#tick = undefined;
   }
 
   #look(): void {
-    for (const held of this.options.table.all()) {
+    const all = this.options.table.all();
+    if (all.length === 0) this.#rest();
+    for (const held of all) {
       const { record } = held;
       if (this.options.faults.rests(held)) continue;
       if (held.unsaved === true)

@@ -148,6 +148,7 @@ export class Containers {
       const held: Held = { record, phase: 'running', backoff: new Backoff(RESTARTS) };
       const word = await this.#starts.begin(record, process);
       this.#table.add(held);
+      this.#ends.start();
       this.options.log.info('a container runs', { container: name, network: record.network });
       return { ...this.#view(held), launch: word };
     } catch (error) {

@@ -1,5 +1,6 @@
 // Containers that the agent runs.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   appendFileSync,
   existsSync,
@@ -24,7 +25,7 @@ import { type ContainerRecord, ContainerState } from '../../../agent/runtime/con
 import { Containers } from '../../../agent/runtime/containers.js';
 import { commandOf } from '../../../agent/runtime/processes.js';
 import { failedPrecondition, unavailable, type WeftError } from '../../../core/errors.js';
-import { LAUNCH_EXIT, LAUNCH_PID } from '../../../core/launch.js';
+import { LAUNCH_EXIT, LAUNCH_PID, launchMark } from '../../../core/launch.js';
 import { silentLogger } from '../../../daemon/log.js';
 import { AttachRequest } from '../../../proto/gen/weft/v1/agent.js';
 import { endpointOf, overlay } from '../../core/records.js';
@@ -170,6 +171,40 @@ test('a stop that cannot be written changes nothing', async (t) => {
   const stopping = containers.stopContainer('web', 1);
   await until('it has ended', () => command.signalCode !== null);
   t.is((await stopping).phase, 'exited');
+});
+
+test('an agent that has had no containers notices the end of the first, and of the next', async (t) => {
+  const folder = temporaryFolder(t, 'weft-containers-');
+  const state = new ContainerState(join(folder, 'state'), join(folder, 'run'));
+  const everyMs = 10;
+  const containers = new Containers({
+    ...{ state, problems: new Problems(), log: silentLogger, bootId: 'boot', everyMs },
+    networks: {
+      attach: () => Promise.reject(new Error('not in this test')),
+      detach: () => Promise.resolve(),
+      endpoints: () => [],
+      resolvConf: () => '',
+      isNode: () => Promise.resolve(true),
+      loopback: () => Promise.resolve(),
+    },
+  });
+  containers.restore();
+  t.teardown(() => containers.stop());
+  for (const id of [ID, 'fedcba9876543210']) {
+    const command = spawn('sh', ['-c', 'echo; read word', launchMark(id)], { stdio: 'pipe' });
+    t.teardown(() => command.kill('SIGKILL'));
+    await once(command.stdout, 'data');
+    const { pid = 0 } = command;
+    await containers.run({
+      ...{ id, pid, network: { kind: 'host' }, networkText: 'host', attach: AttachRequest.create({}) },
+      ...{ command: ['true'], directory: '/', environment: [], detached: true, remove: true, restart: 'no' },
+    });
+    t.is(containers.list(true).length, 1);
+    command.kill('SIGKILL');
+    await until('its end is noticed', () => containers.list(true).length === 0);
+    // Several polls later there is nothing to poll.
+    await new Promise((resolve) => setTimeout(resolve, 5 * everyMs));
+  }
 });
 
 // State files of containers, bounded logs, and the identity of processes.
