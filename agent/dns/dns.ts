@@ -4,6 +4,7 @@
 // to the host's servers.
 import type { IpAddress } from '../../core/address.js';
 import { gatewayOf, hasResolver, ownGateways, RESOLVER_IP, type Membership } from '../../core/compile.js';
+import { areSame } from '../../core/differences.js';
 import { addressingOf } from '../../core/drivers/index.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import { addressesOf, type Endpoint } from '../../core/records.js';
@@ -40,7 +41,7 @@ export interface DnsOptions {
   servers: readonly UpstreamServer[];
 }
 
-/** How often listeners are checked for addresses that changed without a notification. */
+/** How often what changes without a notification is looked at: the networks that it listens for, and the host's resolv.conf. */
 const LOOK_EVERY_MS = 1000;
 
 const endpointKey = (id: string): string => `endpoint ${id}`;
@@ -59,7 +60,8 @@ export class Dns {
   readonly #ends: (() => void)[] = [];
   #generation = 0;
   #look: NodeJS.Timeout | undefined;
-  /** The result of the last `refresh`. */
+  /** What the last `refresh` went by, and its result. */
+  #of: readonly unknown[] | undefined;
   #listening = '';
 
   constructor(private readonly options: DnsOptions) {
@@ -121,12 +123,10 @@ export class Dns {
         this.table.put(ownNameKey(name.network, name.name), ownNameEntry(name));
     }
     this.#ends.push(store.subscribe((changes) => this.handle(changes)));
-    this.#ends.push(
-      this.#host.follow(() => {
-        this.upstream.reset();
-      }),
-    );
-    this.#look = setInterval(() => this.refresh(), LOOK_EVERY_MS);
+    this.#look = setInterval(() => {
+      if (this.#host.look()) this.upstream.reset();
+      this.refresh();
+    }, LOOK_EVERY_MS);
     this.refresh();
   }
 
@@ -174,7 +174,11 @@ export class Dns {
 
   /** The node's networks may have changed: listens on exactly their gateways, and at RESOLVER_IP. */
   refresh(): void {
-    const wanted = listenedAt(this.options.memberships.list());
+    const memberships = this.options.memberships.list();
+    const of = memberships.flatMap((one): unknown[] => Object.values(one));
+    if (areSame(of, this.#of)) return;
+    this.#of = of;
+    const wanted = listenedAt(memberships);
     const key = JSON.stringify([...wanted]);
     if (key !== this.#listening) {
       this.#listening = key;

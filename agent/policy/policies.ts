@@ -3,6 +3,7 @@
 // Local containers count as soon as they are bound, before their links exist; others as etcd has them. Until etcd has been read,
 // the policies of the last run are in force, and what they made in the kernel stays.
 import { ownGateways, type Membership } from '../../core/compile.js';
+import { areSame } from '../../core/differences.js';
 import { driverOf } from '../../core/drivers/index.js';
 import { messageOf } from '../../core/errors.js';
 import {
@@ -172,8 +173,7 @@ export class Policies {
   /** @returns whether they say something else than those before */
   #keep(policies: readonly Policy[]): boolean {
     // Most calls are about networks.
-    if (policies.length === this.#policies.length && policies.every((one, n) => one === this.#policies[n]))
-      return false;
+    if (areSame(policies, this.#policies)) return false;
     const before = this.#digest;
     this.#policies = policies;
     this.#digest = digestOf(policies);
