@@ -1,6 +1,7 @@
 // C library calls that Node.js lacks: netlink and ICMP sockets, setns.
 //
 // All of them return at once, unless their comment says otherwise.
+import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 
 import koffi from 'koffi';
@@ -127,9 +128,9 @@ export const sendTo = (fd: number, bytes: Buffer, address: Buffer): number =>
 export function receiveFrom(fd: number, buffer: Buffer): number | undefined {
   const length = Number(c().recv(fd, buffer, buffer.length, MSG_DONTWAIT));
   if (length >= 0) return length;
-  const errno = errnoName(koffi.errno());
-  if (errno === 'EAGAIN') return undefined;
-  throw new SystemError('recv', errno);
+  // Each loop of reading ends with it: that is cheap.
+  if (koffi.errno() === constants.errno.EAGAIN) return undefined;
+  throw new SystemError('recv', errnoName(koffi.errno()));
 }
 
 /** The same, with the address that came with the message, a struct sockaddr, written to `address`. */

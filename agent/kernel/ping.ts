@@ -53,6 +53,15 @@ const LOOKS = [2, 10, 30, 80, 200, 400];
 /** Probes of other nodes that are read at a time, at most. */
 const MOST_HEARD = 256;
 
+/** Receivers that are remembered, at most. */
+const MOST_TARGETS = 1024;
+
+/** A receiver, with its struct sockaddr. */
+interface Target {
+  family: Family;
+  address: Buffer;
+}
+
 interface Question {
   family: Family;
   sent: bigint;
@@ -69,6 +78,9 @@ export class Pinger {
   #closed = false;
   readonly #id = randomInt(0x10000);
   readonly #buffer = Buffer.alloc(2048);
+  /** What is sent: zeros, but for its beginning. */
+  readonly #packet = Buffer.alloc(0xffff);
+  readonly #targets = new Map<string, Target>();
 
   /** @param inside opens the sockets in another namespace than the node's */
   constructor(private readonly inside: <T>(work: () => T) => T = (work) => work()) {}
@@ -116,22 +128,33 @@ export class Pinger {
 
   /** Undefined where there is no route at all, or its link has a smaller MTU: treated as no reply. */
   #ask(one: Echo, answer: (rttMs: number) => void): number | undefined {
-    const target = IpAddress.tryParse(one.ip);
+    const target = this.#target(one.ip);
     if (target === undefined || this.#closed) return undefined;
     const { family } = target;
     this.#sequence = (this.#sequence + 1) & 0xffff;
     const sequence = this.#sequence;
     try {
       const fd = this.#socket(family);
-      const packet = echo(family, this.#id, sequence, one);
+      const packet = echo(this.#packet, family, this.#id, sequence, one);
       const sent = wallClock();
-      sendTo(fd, packet, socketAddress(target));
+      sendTo(fd, packet, target.address);
       this.#open.set(sequence, { family, sent, answer });
       return sequence;
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       return undefined;
     }
+  }
+
+  /** The same few are asked again and again. Undefined: it is no address. */
+  #target(ip: string): Target | undefined {
+    const known = this.#targets.get(ip);
+    if (known !== undefined) return known;
+    const parsed = IpAddress.tryParse(ip);
+    const target = parsed && { family: parsed.family, address: socketAddress(parsed) };
+    if (this.#targets.size >= MOST_TARGETS) this.#targets.clear();
+    if (target !== undefined) this.#targets.set(ip, target);
+    return target;
   }
 
   #collect(): void {
@@ -224,16 +247,18 @@ function socketAddress(ip: IpAddress): Buffer {
   return bytes;
 }
 
-function echo(family: Family, id: number, sequence: number, { size = 0, tag }: Echo): Buffer {
-  const bytes = Buffer.alloc(Math.max(SMALL, size - KINDS[family].header));
-  bytes.writeUInt8(KINDS[family].request, 0);
-  bytes.writeUInt16BE(id, 4);
-  bytes.writeUInt16BE(sequence, 6);
+/** Writes an echo request to the beginning of a buffer that is zeros beyond that. @returns the request */
+function echo(buffer: Buffer, family: Family, id: number, sequence: number, { size = 0, tag }: Echo): Buffer {
+  const bytes = buffer.subarray(0, Math.max(SMALL, size - KINDS[family].header));
+  const written = bytes.subarray(0, SMALL).fill(0);
+  written.writeUInt8(KINDS[family].request, 0);
+  written.writeUInt16BE(id, 4);
+  written.writeUInt16BE(sequence, 6);
   if (tag !== undefined) {
-    bytes.set(MAGIC, ICMP_HEADER);
-    bytes.write(tag, TAG.at, TAG.bytes, 'hex');
+    written.set(MAGIC, ICMP_HEADER);
+    written.write(tag, TAG.at, TAG.bytes, 'hex');
   }
-  // For IPv6 the kernel computes it: it covers addresses that are not known here (RFC 3542 §3.1).
-  if (family === 4) bytes.writeUInt16BE(checksum(bytes), 2);
+  // For IPv6 the kernel computes it: it covers addresses that are not known here (RFC 3542 §3.1). Zeros add nothing.
+  if (family === 4) written.writeUInt16BE(checksum(written), 2);
   return bytes;
 }

@@ -51,8 +51,8 @@ const SIZES_AT_ONCE = 5;
 const LEFT_TO_SEARCH = 6;
 /** Bytes of a small packet. */
 const SMALL: Record<Family, number> = { 4: 76, 6: 96 };
-/** Turns between looks at how full the kernel's neighbour tables are; before a new neighbour is asked for they are read, too. */
-const TABLES_EVERY = 10;
+/** Between looks at how full the kernel's neighbour tables are; before a new neighbour is asked for they are read, too. */
+const TABLES_EVERY_MS = 10 * TURN_MS;
 /** Where the kernel does not say how many neighbours it remembers: its own default. */
 const USUAL_MOST = 1024;
 
@@ -71,7 +71,9 @@ export class PathProber {
   #timer: NodeJS.Timeout | undefined;
   /** Packets of the turns of the last second; what is sent later belongs to the turn before it. */
   #spent: { at: number; packets: number }[] = [];
-  #turns = 0;
+  /** When all paths were asked in one turn. */
+  #askedAll: { at: number; paths: readonly Path[] } | undefined;
+  #tablesAt = -Infinity;
   #tables: readonly NeighbourTable[] = [];
   #stopped = false;
   readonly #now: () => number;
@@ -127,26 +129,49 @@ export class PathProber {
     this.#timer = setTimeout(() => this.#turn(), TURN_MS + EARLY_MS);
     const { kernel, paths, isDown, packetsToInspect, onNews } = this.options;
     const now = this.#now();
+    const all = paths();
+    // Idle nodes cost little: where all were asked in the turn before, and are well, there is nothing to do in this one.
+    if (!isGreeting && this.#rests(now, all)) return onNews();
     this.#spent = [...this.#spent.filter(({ at }) => now - at < TURN_MS), { at: now, packets: 0 }];
     for (const tag of kernel.heardTags()) this.#heard.set(tag, now);
-    this.#open = paths().filter(isOpen);
+    this.#open = all.filter(isOpen);
     this.#keepOnly(this.#open);
+    const searches = this.#open.some((path) => this.healthOf(path).search !== undefined);
+    const budget = this.#left - (searches ? LEFT_TO_SEARCH : 0);
+    // What one turn has packets for is asked in one.
+    const restMs = this.#areWell && this.#open.length <= budget ? TURN_MS / 2 : REST_MS;
     const waiting = this.#open.map((path) => {
       const health = this.healthOf(path);
       const questions = questionsFor(health, isGreeting || isDown(path));
       const { key, neighbour } = path;
       const inQuestion = !isGreeting && !isDown(path) && isInQuestion(health);
       const packets = questions.length + (questions.length > 1 ? packetsToInspect(path) : 0);
-      const isWell = health.state === 'ok' && health.misses === 0;
-      const restMs = isWell && !isGreeting ? REST_MS : 0;
-      return { key, neighbour, path, questions, packets, isInQuestion: inQuestion, restMs };
+      const rests = isWell(health) && !isGreeting;
+      return {
+        key,
+        neighbour,
+        path,
+        questions,
+        packets,
+        isInQuestion: inQuestion,
+        restMs: rests ? restMs : 0,
+      };
     });
-    const searches = this.#open.some((path) => this.healthOf(path).search !== undefined);
-    const budget = this.#left - (searches ? LEFT_TO_SEARCH : 0);
-    const chosen = this.#schedule.pick(now, waiting, budget, this.#limits());
+    const chosen = this.#schedule.pick(now, waiting, budget, this.#limits(now));
+    this.#askedAll = chosen.length === waiting.length ? { at: now, paths: all } : undefined;
     for (const { packets } of chosen) this.#spend(packets);
     this.#follow(this.#ask(now, chosen));
     onNews();
+  }
+
+  #rests(now: number, paths: readonly Path[]): boolean {
+    const last = this.#askedAll;
+    if (last?.paths !== paths || now - last.at >= REST_MS) return false;
+    return this.#areWell;
+  }
+
+  get #areWell(): boolean {
+    return this.#open.every((path) => isWell(this.healthOf(path)));
   }
 
   /** Packets that may still be sent in this turn. */
@@ -175,8 +200,11 @@ export class PathProber {
   }
 
   /** Fewer than a quarter of what the kernel remembers are asked for, and new ones only while that is not half full. */
-  #limits(): Parameters<ProbeSchedule['pick']>[3] {
-    if (this.#turns++ % TABLES_EVERY === 0) this.#tables = this.options.kernel.neighbourTables();
+  #limits(now: number): Parameters<ProbeSchedule['pick']>[3] {
+    if (now - this.#tablesAt >= TABLES_EVERY_MS) {
+      this.#tablesAt = now;
+      this.#tables = this.options.kernel.neighbourTables();
+    }
     const most = Math.min(
       ...(this.#tables.length === 0 ? [USUAL_MOST] : this.#tables.map((one) => one.most)),
     );
@@ -303,6 +331,8 @@ export class PathProber {
       : [other, other + 1].filter((size) => size < high);
   }
 }
+
+const isWell = ({ state, misses }: Health): boolean => state === 'ok' && misses === 0;
 
 const isThroughTunnel = (question: Question): boolean => !question.startsWith('underlay');
 

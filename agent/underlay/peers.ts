@@ -1,4 +1,5 @@
 // The other nodes, and the paths to them: what `weft status` shows and warns of.
+import { areSame } from '../../core/differences.js';
 import { driverOf, type Probe } from '../../core/drivers/index.js';
 import { routeText } from '../../core/host-routes.js';
 import type { Problem } from '../../core/problem.js';
@@ -142,8 +143,7 @@ export class Peers {
       store.state.revision,
       ...all.flatMap(({ network, lease, underlay }) => [network, lease, underlay]),
     ];
-    const isSame = this.#found?.of.length === of.length && this.#found.of.every((part, i) => part === of[i]);
-    if (this.#found === undefined || !isSame)
+    if (this.#found === undefined || !areSame(of, this.#found.of))
       this.#found = { of, paths: pathsOf(all, (network) => this.#leases(network)) };
     return this.#found.paths;
   }

@@ -1,4 +1,6 @@
 // Probing of paths: its limits, its schedule, and what is made of the answers.
+import { mock } from 'node:test';
+
 import test from 'ava';
 import fc from 'fast-check';
 
@@ -18,7 +20,8 @@ import type { Path } from '../../../agent/underlay/path.js';
 import { PACKETS, ProbeSchedule, type Waiting } from '../../../agent/underlay/probe-schedule.js';
 import { IpAddress } from '../../../core/address.js';
 
-// The limits of probing hold when a link returns again and again, beside 1,023 other nodes on it.
+// The limits of probing hold when a link returns again and again, beside 1,023 other nodes on it; and a node that is well rests
+// without being late.
 
 const MOST = 1024;
 
@@ -71,6 +74,64 @@ test('whatever a link does, 16 packets go in a second, to less than a quarter of
   // And no more slowly than that.
   t.true(new Set(within(0, 180)).size > 2 * (MOST / 4));
 });
+
+test.serial(
+  'paths that are well share every second turn; a broken one and a new one are asked in time',
+  async (t) => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const TURN_MS = 1002;
+    let now = 0;
+    let asked: string[] = [];
+    let paths = [1, 2, 3, 4].map(pathTo);
+    const broken = new Set<string>();
+    const addressOf = ({ probe }: Path): string => ('address' in probe ? probe.address.toString() : '');
+    const prober = new PathProber({
+      kernel: {
+        ping: (echoes: readonly Echo[]) => {
+          asked.push(...echoes.map(({ ip }) => ip));
+          return Promise.resolve(echoes.map(({ ip }) => (broken.has(ip) ? undefined : 0.1)));
+        },
+        heardTags: () => [],
+        neighbourTables: () => [{ family: 4, most: MOST, entries: 0 }],
+      },
+      ...{ node: 'n0', now: () => now, packetsToInspect: () => 0 },
+      paths: () => paths,
+      isDown: () => false,
+      onBroken: () => undefined,
+      onAnswer: () => undefined,
+      onNews: () => undefined,
+    });
+    /** @returns which addresses are asked for in the next turn */
+    const turn = async (): Promise<string[]> => {
+      asked = [];
+      now += TURN_MS;
+      mock.timers.tick(TURN_MS);
+      await new Promise(setImmediate);
+      return asked.toSorted();
+    };
+    try {
+      prober.start();
+      const all = paths.map(addressOf);
+      while ((await turn()).join(' ') !== all.join(' '));
+      for (let i = 0; i < 10; i++) {
+        t.deepEqual(await turn(), []);
+        t.deepEqual(await turn(), all);
+      }
+      const [first] = paths;
+      broken.add(addressOf(first as Path));
+      const at = now;
+      while (prober.healthOf(first as Path).state === 'ok') await turn();
+      t.true(now - at <= 4 * TURN_MS);
+      broken.clear();
+      while ((await turn()).join(' ') !== all.join(' '));
+      paths = [...paths, pathTo(5)];
+      t.deepEqual(await turn(), ['10.100.5.0']);
+    } finally {
+      await prober.stop();
+      mock.timers.reset();
+    }
+  },
+);
 
 // The schedule of probes: its limits hold whatever is asked of it, and nothing waits for ever.
 
