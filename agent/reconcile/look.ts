@@ -9,6 +9,8 @@ export interface LookOptions {
   /** What fails, for the log; it is tried again by the next look. */
   what: string;
   everyMs: number;
+  /** Whether the next regular look finds more than notifications tell. Absent: each may. */
+  isDue?: () => boolean;
   /** How long `soon` waits for further changes. */
   settleMs?: number;
   log: Pick<Logger, 'debug'>;
@@ -31,7 +33,7 @@ export class Look {
   /** Looks at once, and regularly from then on. @returns when the first look is over */
   start(): Promise<void> {
     this.#timer = setInterval(() => {
-      if (this.#running === undefined) void this.now();
+      if (this.#running === undefined && this.options.isDue?.() !== false) void this.now();
     }, this.options.everyMs);
     return this.now();
   }

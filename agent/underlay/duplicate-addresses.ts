@@ -20,9 +20,12 @@ export interface DuplicateAddressesOptions {
 /** Shorter than a resolved neighbour may be used for: half of the kernel's 30 s (RFC 4861 §6.3.2). */
 const EVERY_MS = 5000;
 
-/** A change of an address is a reason to look, too. */
+/** A change of an address, which the kernel notifies of, is the reason to look; again and again only while there are some. */
 export function duplicateAddresses({ kernel, view, node, problems, log }: DuplicateAddressesOptions): Look {
-  return new Look({ what: 'duplicate addresses', everyMs: EVERY_MS, log }, async () => {
+  let isDue = true;
+  const what = 'duplicate addresses';
+  return new Look({ what, everyMs: EVERY_MS, isDue: () => isDue, log }, async () => {
+    isDue = true;
     const found = new Map<string, Problem>();
     const others = [...view.nodes.values()].filter(({ name }) => name !== node);
     for (const { name: link, flaws = {} } of await kernel.underlayLinks()) {
@@ -35,6 +38,7 @@ export function duplicateAddresses({ kernel, view, node, problems, log }: Duplic
       }
     }
     problems.replace(UNDERLAY, 'duplicate-address', found);
+    isDue = found.size > 0;
   });
 }
 

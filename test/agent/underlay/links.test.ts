@@ -1,7 +1,10 @@
 // Links of this host that weft must tell of.
+import { mock } from 'node:test';
+
 import test from 'ava';
 
 import { Problems } from '../../../agent/health/problems.js';
+import type { UnderlayLink } from '../../../agent/kernel/index.js';
 import { nextStep } from '../../../agent/reconcile/kernel-errors.js';
 import { duplicateAddresses } from '../../../agent/underlay/duplicate-addresses.js';
 import { routerAdvertisements } from '../../../agent/underlay/router-advertisements.js';
@@ -36,6 +39,44 @@ test('each is a problem while it is there; only that of a node is solicited', as
   t.deepEqual(problems.list(), []);
   await duplicates.stop();
 });
+
+test.serial(
+  'while there is one, its node is solicited every 5 s; then a notification is the reason to look',
+  async (t) => {
+    mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+    const [kernel, store, problems] = [new FakeKernel(), new FakeStore(), new Problems()];
+    store.putNode(node('h1', '192.0.2.7', { publicIp6: '2001:db8::7' }));
+    const duplicates = duplicateAddresses({ kernel, view: store.view, node: 'h2', problems, log });
+    const passes = async (ms: number): Promise<void> => {
+      mock.timers.tick(ms);
+      await new Promise(setImmediate);
+    };
+    const has = (flaws: UnderlayLink['flaws']): void => {
+      const addresses = ['2001:db8::7/64'];
+      kernel.underlays = [{ name: 'eth0', mtu: 1500, running: true, addresses, ...(flaws && { flaws }) }];
+    };
+    const DUPLICATE = { '2001:db8::7/64': 'duplicate' } as const;
+    try {
+      has(DUPLICATE);
+      await duplicates.start();
+      await passes(5000);
+      await passes(5000);
+      t.is(kernel.solicited.length, 3);
+      // It was removed, and what told of that is lost.
+      has(undefined);
+      await passes(5000);
+      t.deepEqual(problems.list(), []);
+      has(DUPLICATE);
+      await duplicates.now();
+      t.is(problems.list().length, 1);
+      await passes(5000);
+      t.is(kernel.solicited.length, 5);
+    } finally {
+      await duplicates.stop();
+      mock.timers.reset();
+    }
+  },
+);
 
 // Links that ignore router advertisements, and next steps of refused steps.
 
