@@ -43,9 +43,12 @@ export class IpAddress {
       return new IpAddress(4, BigInt(value));
     }
     // Zone indexes and embedded prefix lengths are other notations.
-    if (!text.includes(':') || text.includes('%') || text.includes('/') || !Address6.isValid(text))
+    if (!text.includes(':') || text.includes('%') || text.includes('/')) return undefined;
+    try {
+      return new IpAddress(6, new Address6(text).bigInt());
+    } catch {
       return undefined;
-    return new IpAddress(6, new Address6(text).bigInt());
+    }
   }
 
   /** Network byte order. */
@@ -111,8 +114,7 @@ export class IpNetwork {
    * @throws WeftError INVALID_ARGUMENT that names `field`; for set host bits it suggests the right base
    */
   static parse(text: string, field = 'subnet'): IpNetwork {
-    const { address, length } = parseInterface(text, field);
-    const network = IpNetwork.of(address, length);
+    const { address, network } = parseInterface(text, field);
     if (!network.base.equals(address)) {
       throw invalidArgument(`${field}: "${text}" has host bits set`, `Did you mean ${network.toString()}?`);
     }
@@ -174,8 +176,21 @@ export class IpNetwork {
   }
 }
 
+interface InterfaceAddress {
+  address: IpAddress;
+  length: number;
+  /** The prefix that it is in. */
+  network: IpNetwork;
+}
+
+/** Cached: every comparison reads the same addresses and routes, and those of IPv6 take long. */
+const parsed = new Map<string, InterfaceAddress>();
+const MOST_PARSED = 4096;
+
 /** Parses an interface address with a prefix length, whose host bits may be set: `10.100.5.1/24`. */
-export function parseInterface(text: string, field = 'address'): { address: IpAddress; length: number } {
+export function parseInterface(text: string, field = 'address'): InterfaceAddress {
+  const known = parsed.get(text);
+  if (known !== undefined) return known;
   const [ip, suffix, ...rest] = text.split('/');
   const address = IpAddress.tryParse(ip ?? '');
   const length = suffix !== undefined && /^(?:0|[1-9]\d{0,2})$/.test(suffix) ? Number(suffix) : NaN;
@@ -185,7 +200,10 @@ export function parseInterface(text: string, field = 'address'): { address: IpAd
       'Write it as 10.100.0.0/16 or fd42:100::/48.',
     );
   }
-  return { address, length };
+  const found = { address, length, network: IpNetwork.of(address, length) };
+  if (parsed.size >= MOST_PARSED) parsed.clear();
+  parsed.set(text, found);
+  return found;
 }
 
 /** Returns the address in lower case with colons. @throws WeftError INVALID_ARGUMENT unless it is a unicast MAC address */

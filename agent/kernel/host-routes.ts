@@ -27,7 +27,9 @@ export function readHostRoutes(node: LinuxNamespace): HostRoute[] {
   const lookup: LinkLookup = { byIndex: (index) => links.get(index), marksAddresses: true, role: 'node' };
   const tables = ruledTables(socket);
   const prefixes = new Set(
-    readAddresses(socket, lookup).map(({ link, text }) => `${networkOf(text)} ${link.name}`),
+    readAddresses(socket, lookup).map(({ link, text }) => {
+      return `${parseInterface(text).network.toString()} ${link.name}`;
+    }),
   );
   const found = socket.dump(dumpRoutes).flatMap(({ body }) => {
     const route = decodeAnyRoute(body, lookup);
@@ -48,11 +50,6 @@ export function readHostRoutes(node: LinuxNamespace): HostRoute[] {
   });
   return withoutRepeated(found);
 }
-
-const networkOf = (text: string): string => {
-  const { address, length } = parseInterface(text);
-  return IpNetwork.of(address, length).toString();
-};
 
 function ruledTables(socket: NetlinkSocket): Set<number> {
   return new Set([

@@ -1,5 +1,5 @@
 // IP address of a link, and its connected route.
-import { addressBits, IpNetwork, parseInterface } from '../address.js';
+import { addressBits, parseInterface } from '../address.js';
 import { asKey, PHASE, type ItemKind, type ObjectKey } from './kind.js';
 import type { RouteObject } from './route.js';
 
@@ -25,8 +25,8 @@ export const address: ItemKind<AddressObject> = {
 
 /** The route that the kernel creates with an address; undefined for a host address, which needs none. */
 export function connectedRoute({ link, address }: AddressObject): RouteObject | undefined {
-  const { address: ip, length } = parseInterface(address);
+  const { address: ip, length, network } = parseInterface(address);
   if (length === addressBits(ip.family)) return undefined;
   const src = ip.family === 4 ? { src: ip.toString() } : {};
-  return { kind: 'route', to: IpNetwork.of(ip, length).toString(), link, ...src };
+  return { kind: 'route', to: network.toString(), link, ...src };
 }
