@@ -9,9 +9,10 @@ import { FirewallTarget } from '../../agent/reconcile/firewall-target.js';
 import { compareTarget } from '../../agent/reconcile/target.js';
 import { IpNetwork } from '../../core/address.js';
 import type { Firewall } from '../../core/firewall.js';
-import type { PolicyChange, PolicyItem } from '../../core/policy/index.js';
+import type { PolicyItem } from '../../core/policy/index.js';
 import { silentLogger as log } from '../../daemon/log.js';
 import { FakeKernel } from '../fakes/kernel.js';
+import { FakePolicies } from '../fakes/policies.js';
 import { sh } from './firewall-world.js';
 
 let firewall: NodeFirewallDriver;
@@ -134,25 +135,15 @@ test.serial('a container is closed also where somebody looks at the difference a
     containers: _none,
     ...others
   } = desired(1);
-  let waiting: PolicyChange[] = [];
+  const policies = new FakePolicies(rules);
   const target = new FirewallTarget({
     ...{ kernel: Object.assign(new FakeKernel(), { firewall }), log },
-    ...{ problems: new Problems(), metrics: agentMetrics() },
-    policies: {
-      get hasNews() {
-        return waiting.length > 0;
-      },
-      take() {
-        const changes = waiting;
-        waiting = [];
-        return { rules, changes };
-      },
-    },
+    ...{ problems: new Problems(), metrics: agentMetrics(), policies },
   });
   target.rules = others;
   target.keepItems = false;
   await compareTarget(target);
-  waiting = [['address 10.1.0.2', ADDRESS]];
+  policies.comes(['address 10.1.0.2', ADDRESS]);
   t.true((await target.difference()).length > 0);
   await target.change({ added: [], removed: [] });
   t.true((await sh('nft list ruleset')).includes('10.1.0.2 : fffe:fffe'));

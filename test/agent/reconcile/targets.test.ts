@@ -11,10 +11,11 @@ import { compareTarget } from '../../../agent/reconcile/target.js';
 import { IpAddress, IpNetwork } from '../../../core/address.js';
 import type { CloudMember } from '../../../core/cloud.js';
 import { aborted, permissionDenied } from '../../../core/errors.js';
-import type { PolicyChange, PolicyItem, PolicyRules } from '../../../core/policy/index.js';
+import type { PolicyChange, PolicyItem } from '../../../core/policy/index.js';
 import { silentLogger as log } from '../../../daemon/log.js';
 import { FakeCloud } from '../../fakes/cloud.js';
 import { FakeKernel } from '../../fakes/kernel.js';
+import { FakePolicies } from '../../fakes/policies.js';
 
 // Looks: one at a time, none missed, none after the stop.
 
@@ -253,30 +254,19 @@ const KEY = 'address 10.100.5.2';
 
 function firewallTarget() {
   const kernel = new FakeKernel();
-  let waiting: PolicyChange[] = [];
-  let rules: PolicyRules = { ranges: [] };
+  const policies = new FakePolicies();
   const target = new FirewallTarget({
-    ...{ kernel, log, problems: new Problems(), metrics: agentMetrics() },
-    policies: {
-      get hasNews() {
-        return waiting.length > 0;
-      },
-      take() {
-        const changes = waiting;
-        waiting = [];
-        return { rules, changes };
-      },
-    },
+    ...{ kernel, log, problems: new Problems(), metrics: agentMetrics(), policies },
   });
   const { compared, changed } = kernel.firewall;
-  const comes = (...changes: PolicyChange[]): void => void waiting.push(...changes);
+  const comes = (...changes: PolicyChange[]): void => policies.comes(...changes);
   return {
     target,
     firewall: kernel.firewall,
     compared,
     changed,
     comes,
-    rulesChange: () => (rules = { ranges: [] }),
+    rulesChange: () => (policies.rules = { ranges: [] }),
   };
 }
 
