@@ -143,12 +143,17 @@ export class StoreFollower {
 
   #followState(): () => void {
     const { store, metrics, memberships, publisher, changed } = this.options;
+    const measure = ({ connected: isUp, resyncs }: Store['state']): void => {
+      metrics.storeConnected.set(isUp ? 1 : 0);
+      metrics.storeResyncs.set(resyncs);
+    };
+    // The connection may have come up before it is followed.
+    measure(store.state);
     let { connected } = store.state;
     // What the first list is handled for is done then; its own connection comes up a little later.
     let wasLost = false;
     return store.onState((now) => {
-      metrics.storeConnected.set(now.connected ? 1 : 0);
-      metrics.storeResyncs.set(now.resyncs);
+      measure(now);
       if (now.connected && !connected && store.isSynced) {
         publisher.kick();
         if (wasLost)

@@ -156,7 +156,9 @@ test.serial(
     // A first scrape may have been before an agent reached etcd.
     await lab.until('all were evaluated, and nothing is alerted', async () => {
       const all = await rules();
-      return all.length > 0 && all.every(({ health, state }) => health === 'ok' && state === 'inactive');
+      const unwell = all.filter(({ health, state }) => health !== 'ok' || state !== 'inactive');
+      if (unwell.length > 0) throw new Error(JSON.stringify(unwell));
+      return all.length > 0;
     });
     await lab.process('controller').kill();
     await lab.until('it is pending', async () =>

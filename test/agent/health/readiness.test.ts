@@ -46,11 +46,13 @@ const nothing = (): Promise<void> => Promise.resolve();
 const follow = (
   given: Pick<StoreFollowerOptions, 'store' | 'problems'> & {
     memberships: Partial<StoreFollowerOptions['memberships']>;
+    metrics?: StoreFollowerOptions['metrics'];
   },
   first: () => Promise<void>,
 ): StoreFollower =>
   new StoreFollower(
     {
+      metrics: agentMetrics(),
       ...given,
       memberships: {
         ...{ handle: nothing, note: () => undefined, reconnected: nothing },
@@ -62,7 +64,6 @@ const follow = (
       publisher: { handle: () => undefined, kick: () => undefined, resync: () => undefined },
       pluginAddresses: { handle: () => undefined },
       announcement: { refresh: () => undefined },
-      metrics: agentMetrics(),
       log: silentLogger,
       node: 'a',
       instance: 'i',
@@ -91,6 +92,18 @@ test('only a connection that comes after a lost one repeats what the first list 
   store.setConnected(true);
   await until('the new connection is handled', () => again > 0, SOON);
   t.deepEqual([first, again], [1, 1]);
+});
+
+test('a connection that was there before it was followed is measured, too', async (t) => {
+  const store = new FakeStore();
+  const metrics = agentMetrics();
+  const connected = async (): Promise<number | undefined> =>
+    (await metrics.storeConnected.get()).values[0]?.value;
+  const follower = follow({ store, problems: new Problems(), memberships: {}, metrics }, nothing);
+  t.teardown(() => follower.stop());
+  t.is(await connected(), 1);
+  store.setConnected(false);
+  t.is(await connected(), 0);
 });
 
 test('the work after the first list is retried until it succeeds', async (t) => {
