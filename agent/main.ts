@@ -92,6 +92,7 @@ async function runDryRun(launch: Launch): Promise<void> {
     control: configuredControl(settings),
     maxConnections: settings.maxConnections,
     servesNames: settings.dns === 'on',
+    onWait: () => process.stderr.write('weft agent: waiting for etcd\n'),
   });
   process.stderr.write(found.notes.map((note) => `weft agent: ${visible(note)}\n`).join(''));
   // A pipe takes it later than process.exit comes.

@@ -76,10 +76,14 @@ export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: ()
   // Where no address was given, another one may be found.
   const controllerName = isGiven ? `the controller at ${options.controller}` : 'the controller';
   /** One time for all steps of a call: to find the controller, its certificate, and its answer. */
-  const waited = <T>(whom: 'controller' | 'agent', work: (begun: () => void) => Promise<T>): Promise<T> =>
-    options.quiet === true
-      ? work(() => undefined)
-      : notSilently(whom === 'agent' ? agentName : controllerName, work);
+  const waited = <T>(
+    whom: 'controller' | 'agent',
+    work: (begun: () => void) => Promise<T>,
+    node = '',
+  ): Promise<T> => {
+    const peer = whom === 'agent' ? agentName : controllerName;
+    return notSilently(node === '' ? peer : `node ${node}, through ${peer}`, work);
+  };
   const { tlsCa, tlsCert, tlsKey, insecure } = options;
   const trust: Trust = { tlsCa, tlsCert, tlsKey, insecure };
   const controller = (): string => hostPort({ listen: false }).parse(options.controller, '--controller').text;
@@ -166,14 +170,20 @@ export function connectorFor(options: GlobalOptions, isGiven: boolean, onAsk: ()
         });
       }),
     inspect: ({ whom, method, query, signal }, onEvent) =>
-      waited(whom, async (onBegun) => {
-        const asked = await to(whom);
-        const services = await import('./services.js');
-        await services.watch({
-          ...{ service: 'InspectionService', request: query, onEvent, onBegun, signal },
-          ...{ deadlineMs: READ_MS, ...asked },
-          method: (client) => (wanted) => client[method](wanted),
-        });
-      }),
+      waited(
+        whom,
+        async (begun) => {
+          const asked = await to(whom);
+          const services = await import('./services.js');
+          // What goes on until it is ended is no wait.
+          const onBegun = signal === undefined ? (): void => undefined : begun;
+          await services.watch({
+            ...{ service: 'InspectionService', request: query, onEvent, onBegun, signal },
+            ...{ deadlineMs: READ_MS, ...asked },
+            method: (client) => (wanted) => client[method](wanted),
+          });
+        },
+        query.node,
+      ),
   };
 }

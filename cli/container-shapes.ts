@@ -23,6 +23,11 @@ export const containerShape = (it: Container): object => ({
   endpoints: it.endpoints.map(endpointShape),
 });
 
+export const NO_CONTAINER: Container = {
+  ...{ id: '', name: '', network: '', state: '', command: [], restart: '', remove: false, detached: false },
+  ...{ restarts: 0, createdAt: '', startedAt: '', log: '', endpoints: [], launch: undefined, error: '' },
+};
+
 /** The keys of an endpoint, for containers without one. */
 const NO_ENDPOINT = {
   id: null,

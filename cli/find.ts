@@ -2,6 +2,7 @@
 import { find, type Found } from '../core/find.js';
 import type { Endpoint, Node } from '../proto/gen/weft/v1/types.js';
 import { READ_MS, type Connector } from './connect.js';
+import { unknownPlace } from '../daemon/unknown.js';
 import { ExitError } from './exit.js';
 import { listNodes } from './nodes.js';
 
@@ -46,23 +47,18 @@ export async function bothHere(
 const NAMED = 10;
 
 /**
- * @param beside what else it may mean, for people
- * @throws ExitError 2 where it means several things, 1 where it means none
+ * @param networks names of those that it may mean besides, where it may mean any
+ * @throws ExitError 2 where it means several things; WeftError NOT_FOUND where it means none
  */
 export async function findOne(
   connect: Connector,
   word: string,
   cluster: Cluster,
-  beside: readonly string[] = [],
+  networks?: readonly string[],
 ): Promise<Found<Endpoint>> {
   const [first, ...others] = find(word, cluster, await endpointsHere(connect, word));
-  if (first === undefined)
-    throw new ExitError(
-      'NOT_FOUND',
-      1,
-      `${word}: no endpoint, container or node is called so`,
-      'See weft endpoint ls and weft node ls.',
-    );
+  if (first === undefined) throw unknownPlace(word, { ...cluster, networks });
+  const beside = networks?.includes(word) === true ? [`network ${word} (weft network inspect ${word})`] : [];
   if (others.length + beside.length === 0) return first;
   const all = [...beside, ...[first, ...others].map(nameOf)];
   const named = all.slice(0, NAMED).join(', ');

@@ -25,11 +25,11 @@ export interface GlobalOptions {
   logLevel: string;
 }
 
-/** The options of every command. */
-export function globalOptions(): Option[] {
+/** The options of every command. @param hasName whether what it prints has one */
+export function globalOptions(hasName = true): Option[] {
   return [
     new Option('-o, --output <format>', 'how to print')
-      .choices([...FORMATS, 'wide', 'name'])
+      .choices([...FORMATS, 'wide', ...(hasName ? ['name'] : [])])
       .default('table'),
     new Option('--controller <host:port>', 'the controller to ask')
       .env('WEFT_CONTROLLER')
@@ -47,28 +47,28 @@ export function globalOptions(): Option[] {
   ];
 }
 
-/** Of commands that list. */
-export function listOptions(): Option[] {
+/** Of commands that list. @param fields of what they list */
+export function listOptions(fields: readonly string[]): Option[] {
   return [
     new Option('-q, --quiet', 'names alone'),
     new Option('--no-headers', 'without the headings'),
     new Option('--filter <key=value>', 'only what fits; may be repeated').argParser(
       (text: string, before: Filter[] | undefined): Filter[] => [
         ...(before ?? []),
-        usage(() => parseFilter(text)),
+        usage(() => parseFilter(text, fields)),
       ],
     ),
   ];
 }
 
-/** Of commands that show. */
-export function showOptions(): Option[] {
+/** Of commands that show. @param fields of what they show, where they are known before */
+export function showOptions(fields?: readonly string[]): Option[] {
   return [
     new Option(
       '--format <template>',
       'such as {{.name}}, {{json .}} or "table {{.name}}\\t{{.node}}"',
     ).argParser((text: string): string => {
-      usage(() => parseTemplate(text));
+      usage(() => parseTemplate(text, fields));
       return text;
     }),
     new Option('--watch [seconds]', 'again and again, until Ctrl-C (default: every 2)').argParser(

@@ -45,10 +45,11 @@ import {
   showOptions,
   type GlobalOptions,
 } from './global-options.js';
+import { fieldsOf } from './lists.js';
 import { printError } from './output.js';
 import { present } from './present.js';
 import { repeated } from './repeat.js';
-import { explainWrongCall } from './wrong-call.js';
+import { explainWrongCall, pathOf } from './wrong-call.js';
 
 export async function main(given: readonly string[]): Promise<void> {
   const argv = given[0] === COMPLETE ? askedAsTheLineWould(given) : optionsLast(given);
@@ -146,18 +147,26 @@ function leaves(command: Command): Command[] {
 }
 
 /** By the last words of their names. */
-const LISTS = new Set(['ls', 'ps', 'show']);
-const SHOWS = new Set([...LISTS, 'inspect', 'status', 'check', 'ping', 'top', 'diff', 'version']);
+const SHOWS = new Set(['show', 'inspect', 'status', 'check', 'ping', 'top', 'diff', 'version']);
+
+/** What they print has no name. */
+const NAMELESS = new Set([
+  ...['status', 'check', 'ping', 'top', 'diff', 'version', 'trace', 'events', 'capture', 'bundle'],
+  ...['connectivity test', 'policy test', 'ipam check', 'ca show', 'ca init', 'ca rotate', 'ca issue'],
+  ...['token create', 'login', 'init', 'join', 'leave'],
+]);
 
 const DAEMONS_AND_SCRIPTS = new Set(['agent', 'controller', 'completion']);
 
 function addGlobalOptions(command: Command): void {
   command.exitOverride().configureOutput({ writeErr: () => undefined });
   if (DAEMONS_AND_SCRIPTS.has(command.name())) return;
-  if (LISTS.has(command.name())) for (const option of listOptions()) command.addOption(option);
-  if (SHOWS.has(command.name())) for (const option of showOptions()) command.addOption(option);
+  const fields = fieldsOf(command);
+  if (fields !== undefined) for (const option of listOptions(fields)) command.addOption(option);
+  if (fields !== undefined || SHOWS.has(command.name()))
+    for (const option of showOptions(fields)) command.addOption(option);
   command.optionsGroup('Everywhere:');
-  for (const option of globalOptions()) command.addOption(option);
+  for (const option of globalOptions(!NAMELESS.has(pathOf(command).join(' ')))) command.addOption(option);
 }
 
 const action: Action = (work) =>

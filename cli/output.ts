@@ -6,7 +6,7 @@ import type Table3 from 'cli-table3';
 import type { WeftError } from '../core/errors.js';
 import { visible, visibleLines } from '../core/text.js';
 import { coloured, wantsColour } from './colour.js';
-import { wipe } from './waiting.js';
+import { seen } from './waiting.js';
 
 export const FORMATS = ['table', 'json', 'yaml'] as const;
 export type Format = (typeof FORMATS)[number];
@@ -24,6 +24,10 @@ export interface Listing {
   /** Of the columns that -o wide adds. */
   wideHead: readonly string[];
   rows: readonly { shape: object; name: string; cells: readonly Cell[]; wide: readonly Cell[] }[];
+  /** The value, where the items are a part of it. */
+  whole?: (items: readonly object[]) => object;
+  /** Lines below the table. */
+  foot?: readonly string[];
 }
 
 type Cell = string | number;
@@ -33,9 +37,14 @@ type Columns<T> = Readonly<Record<string, (item: T) => Cell>>;
 /** A list, one row for each item. @param of `name`: what -q and -o name print */
 export function listing<T>(
   items: readonly T[],
-  of: { shape: (item: T) => object; name: (item: T) => string; columns: Columns<T>; wide?: Columns<T> },
+  of: Pick<Listing, 'whole' | 'foot'> & {
+    shape: (item: T) => object;
+    name: (item: T) => string;
+    columns: Columns<T>;
+    wide?: Columns<T>;
+  },
 ): Result {
-  const { shape, name, columns, wide = {} } = of;
+  const { shape, name, columns, wide = {}, ...rest } = of;
   const cellsOf = (item: T, all: Columns<T>): Cell[] => Object.values(all).map((cell) => cell(item));
   const rows = items.map((item) => ({
     ...{ shape: shape(item), name: name(item) },
@@ -49,7 +58,7 @@ export function listing<T>(
         head,
         rows.map(({ cells }) => cells),
       ),
-    listing: { head, wideHead: Object.keys(wide), rows },
+    listing: { head, wideHead: Object.keys(wide), rows, ...rest },
   };
 }
 
@@ -57,6 +66,7 @@ export async function print({ value, text }: Result, format: Format): Promise<vo
   // What others wrote into records must not reach the terminal as control sequences.
   const shown = visibleLines(format === 'table' ? await text() : await serialize(value, format));
   if (shown === '') return;
+  seen();
   process.stdout.write(`${format === 'table' ? forPeople(shown) : shown}${shown.endsWith('\n') ? '' : '\n'}`);
 }
 
@@ -74,7 +84,7 @@ async function serialize(value: unknown, format: 'json' | 'yaml'): Promise<strin
 
 /** What happens meanwhile. */
 export function printNote(text: string): void {
-  wipe();
+  seen();
   process.stderr.write(`weft: ${forTerminal(text, process.stderr.isTTY, process.env)}\n`);
 }
 

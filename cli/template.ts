@@ -1,7 +1,8 @@
 // Templates of --format, as docker's: {{.Name}}, {{json .}}, {{join .Aliases ", "}}, and `table {{.Name}}\t{{.State}}`.
 //
 // Of Go's templates they have fields and a few functions; anything else is refused before anything is asked.
-import { invalidArgument, type WeftError } from '../core/errors.js';
+import type { WeftError } from '../core/errors.js';
+import { ExitError } from './exit.js';
 
 const FUNCTIONS = ['json', 'join', 'upper', 'lower', 'len', 'index', 'println'] as const;
 type Name = (typeof FUNCTIONS)[number];
@@ -14,15 +15,15 @@ export interface Template {
   /** Its columns are lined up below headings. */
   isTable: boolean;
   head: string;
-  /** One line. @throws WeftError INVALID_ARGUMENT for a field that the object does not have */
+  /** One line. @throws ExitError 2 for a field that the object does not have */
   line: (value: unknown) => string;
 }
 
-const NEXT =
+const SYNTAX =
   'Fields are those of -o json, such as {{.name}}; functions: json, join, upper, lower, len, index.';
 
-/** @throws WeftError INVALID_ARGUMENT */
-export function parseTemplate(text: string): Template {
+/** @param fields of what is shown, where they are known before; @throws ExitError 2 */
+export function parseTemplate(text: string, fields?: readonly string[]): Template {
   const isTable = /^table\s/.test(text);
   const body = unescaped(isTable ? text.replace(/^table\s+/, '') : text);
   const parts = body.split(/(\{\{.*?\}\})/s).map((part): Part => {
@@ -32,6 +33,10 @@ export function parseTemplate(text: string): Template {
     }
     return action(part.slice(2, -2).replaceAll(/^-|-$/g, '').trim());
   });
+  for (const part of parts)
+    for (const word of typeof part === 'string' ? [] : part.words)
+      if (fields !== undefined && 'field' in word && word.field[0] !== undefined)
+        keyOf(word.field[0], fields);
   return {
     isTable,
     head: parts.map((part) => (typeof part === 'string' ? part : headOf(part))).join(''),
@@ -39,7 +44,9 @@ export function parseTemplate(text: string): Template {
   };
 }
 
-const wrong = (why: string): WeftError => invalidArgument(`format: ${why}`, NEXT);
+/** A wrong call, also where what is shown had to be asked for to find it. */
+const wrong = (why: string, next = SYNTAX): WeftError =>
+  new ExitError('INVALID_ARGUMENT', 2, `format: ${why}`, next);
 
 const unescaped = (text: string): string => text.replaceAll('\\t', '\t').replaceAll('\\n', '\n');
 
@@ -73,18 +80,29 @@ const headOf = ({ words }: Exclude<Part, string>): string => {
   return word !== undefined && 'field' in word ? (word.field.at(-1) ?? '').toUpperCase() : '';
 };
 
-/** Docker's fields begin with a capital: the case does not matter. */
+/** Docker's fields begin with a capital: the case does not matter. @throws ExitError 2 for none of these */
+function keyOf(name: string, keys: readonly string[]): string {
+  const key = keys.find((one) => one.toLowerCase() === name.toLowerCase());
+  if (key === undefined) throw wrong(`there is no field ${name}`, `Fields are ${keys.join(', ')}.`);
+  return key;
+}
+
 function fieldOf(value: unknown, path: readonly string[]): unknown {
   let at = value;
-  for (const name of path) {
+  for (const [i, name] of path.entries()) {
     if (typeof at !== 'object' || at === null) return undefined;
-    const key = Object.keys(at).find((one) => one.toLowerCase() === name.toLowerCase());
-    if (key === undefined && !Array.isArray(at) && Object.keys(at).length > 0)
-      throw wrong(`there is no field ${name}; there are ${Object.keys(at).join(', ')}`);
-    at = key === undefined ? undefined : (at as Record<string, unknown>)[key];
+    const keys = Object.keys(at);
+    // Which labels an object has is its own matter, and an object may have nothing to tell.
+    const isOpen = Array.isArray(at) || keys.length === 0 || /^labels$/i.test(path[i - 1] ?? '');
+    at = memberOf(at, isOpen ? name : keyOf(name, keys));
   }
   return at;
 }
+
+const memberOf = (value: unknown, key: string): unknown =>
+  typeof value === 'object' && value !== null && Object.hasOwn(value, key)
+    ? (value as Record<string, unknown>)[key]
+    : undefined;
 
 function shown({ call, words }: Exclude<Part, string>, value: unknown): string {
   const [first, second] = words.map((word) => ('text' in word ? word.text : fieldOf(value, word.field)));
@@ -102,7 +120,7 @@ function shown({ call, words }: Exclude<Part, string>, value: unknown): string {
         typeof first === 'object' && first !== null ? Object.keys(first).length : plain(first).length,
       );
     case 'index':
-      return plain(fieldOf(first, [plain(second)]));
+      return plain(memberOf(first, plain(second)));
     case 'println':
       return `${plain(first)}\n`;
     case undefined:

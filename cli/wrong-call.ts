@@ -64,6 +64,7 @@ function commandIn(program: Command, argv: readonly string[]): { command: Comman
   }
 }
 
-function pathOf(command: Command): string[] {
+/** The words that lead to it, without the program's. */
+export function pathOf(command: Command): string[] {
   return command.parent === null ? [] : [...pathOf(command.parent), command.name()];
 }

@@ -1,4 +1,5 @@
 // NetworkService: create, list, inspect, remove and watch networks.
+import { WeftError } from '../core/errors.js';
 import { unary } from '../daemon/grpc.js';
 import { Network, type Network as NetworkMessage } from '../proto/gen/weft/v1/types.js';
 import type { NetworkEvent, NetworkServiceServer } from '../proto/gen/weft/v1/controller.js';
@@ -53,7 +54,9 @@ export function networkService(sources: Sources): NetworkServiceServer {
     deleteNetwork: unary(async ({ name, force }) => {
       await waitForSync(store);
       // A network whose config cannot be read has no entry, but the store can remove it by its name.
-      await store.removeNetwork(name, { force });
+      await store.removeNetwork(name, { force }).catch((error: unknown) => {
+        throw error instanceof WeftError && error.code === 'NOT_FOUND' ? unknownNetwork(store, name) : error;
+      });
       await forgetRoutes(store, name);
       return {};
     }),

@@ -1,9 +1,9 @@
 // PolicyService: who may speak to whom.
-import { failedPrecondition, invalidArgument, notFound } from '../core/errors.js';
+import { failedPrecondition, invalidArgument } from '../core/errors.js';
 import { parseNetworkName } from '../core/network.js';
 import { judge, parsePolicy, textsOf, type Policy as PolicyRecord } from '../core/policy/index.js';
 import { unary } from '../daemon/grpc.js';
-import { didYouMean } from '../daemon/suggest.js';
+import { unknownName } from '../daemon/unknown.js';
 import type { NodeGap, Policy, PolicyServiceServer } from '../proto/gen/weft/v1/controller.js';
 import type { Clock } from './clock.js';
 import { timestamp } from './clock.js';
@@ -30,10 +30,7 @@ export function policyService({ sources, clock }: { sources: Sources; clock: Clo
     getPolicy: unary(async ({ name }) => {
       await waitForSync(store);
       const policy = store.view.policies.get(name);
-      if (policy === undefined) {
-        const hint = didYouMean(name, store.view.policies.keys());
-        throw notFound(`policy ${name}: there is no such policy`, hint === '' ? 'See weft policy ls.' : hint);
-      }
+      if (policy === undefined) throw unknownName('policy', name, store.view.policies.keys());
       return messageOf(policy, gapsOf(sources));
     }),
 

@@ -1,9 +1,10 @@
 // The words of `weft policy test`, and what has an address.
 import { IpAddress } from '../core/address.js';
 import { find } from '../core/find.js';
-import { invalidArgument, notFound } from '../core/errors.js';
+import { invalidArgument } from '../core/errors.js';
 import { nodeSubjects, subjectOf, type PolicyWorld, type Subject } from '../core/policy/index.js';
 import type { Endpoint } from '../core/records.js';
+import { unknownPlace } from '../daemon/unknown.js';
 import type { View } from '../store/store.js';
 
 /** What a word means: its addresses, of one family once or more. */
@@ -65,9 +66,6 @@ export class PolicyWords {
     }
     const node = found.some(({ kind }) => kind === 'node') ? this.#nodes.get(`node ${word}`) : undefined;
     if (node !== undefined) return { text: `node ${word}`, ips: node.ips };
-    throw notFound(
-      `${word}: there is no endpoint, container or node of that name`,
-      'See weft endpoint ls and weft node ls.',
-    );
+    throw unknownPlace(word, { endpoints: this.#endpoints, nodes });
   }
 }

@@ -3,9 +3,8 @@
 // A node is up while its life lease is in etcd. After an outage of etcd no node counts as down before the agents have had
 // time to renew their leases. A stalled etcd that still takes itself for the leader ends all leases (etcd's issue 15247, in
 // releases before 2024): agents then write new ones, and the registry always waits for longer than that takes.
-import { notFound } from '../core/errors.js';
 import type { NodeRecord } from '../core/records.js';
-import { didYouMean } from '../daemon/suggest.js';
+import { unknownName } from '../daemon/unknown.js';
 import type { Node, Status } from '../proto/gen/weft/v1/types.js';
 import type { Change, Store, StoreState } from '../store/store.js';
 import { timestamp, type Clock } from './clock.js';
@@ -124,8 +123,7 @@ export class Registry {
   }
 
   unknown(name: string): Error {
-    const hint = didYouMean(name, this.#store.view.nodes.keys());
-    return notFound(`node ${name}: there is no such node`, hint === '' ? 'See weft node ls.' : hint);
+    return unknownName('node', name, this.#store.view.nodes.keys());
   }
 
   /** Calls back with nodes that may have changed. */

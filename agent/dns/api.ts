@@ -19,6 +19,7 @@ import type {
   RemoveNameRequest,
   RemoveNameResponse,
 } from '../../proto/gen/weft/v1/agent.js';
+import { unknownName } from '../../daemon/unknown.js';
 import type { Store } from '../../store/store.js';
 import { notServed, unservedConfig } from '../../store/unserved.js';
 import { canonicalForms } from '../targets/index.js';
@@ -108,9 +109,7 @@ function networkFor({ store }: NameApiOptions, asked: string): string {
 function requireNetwork(store: Store, name: string): string {
   if (store.view.networks.has(name)) return name;
   const bad = unservedConfig(store.view, name);
-  throw bad === undefined
-    ? notFound(`there is no network ${name}`, 'See `weft network ls`.')
-    : notServed(name, bad);
+  throw bad === undefined ? unknownName('network', name, store.view.networks.keys()) : notServed(name, bad);
 }
 
 /** The only network with this name added by hand. */

@@ -51,9 +51,12 @@ export interface DryRunOptions {
   clouds?: Pick<Clouds, 'get'>;
   /** How long etcd may take to answer. */
   storeMs?: number;
+  /** etcd has not answered for a while. */
+  onWait?: () => void;
 }
 
 const STORE_MS = 5_000;
+const SILENT_MS = 2_000;
 
 /** @throws WeftError where the state directory, the kernel or the firewall cannot be read */
 export async function dryRun(options: DryRunOptions): Promise<PlannedSteps> {
@@ -63,6 +66,7 @@ export async function dryRun(options: DryRunOptions): Promise<PlannedSteps> {
   try {
     await parts.control.look();
     await restore(parts, answer);
+    const silent = setTimeout(() => options.onWait?.(), SILENT_MS);
     try {
       await withDeadline(signal, storeMs, (until) => store.synced(until));
       await takeUpRecords(parts, options, answer);
@@ -71,6 +75,8 @@ export async function dryRun(options: DryRunOptions): Promise<PlannedSteps> {
       answer.notes.push(
         `etcd has not answered within ${storeMs / 1000} s: these are the steps by the state directory alone, and what weft left behind is not known`,
       );
+    } finally {
+      clearTimeout(silent);
     }
     const planned = describePreview(await parts.reconciler.preview(), (record) => parts.targetOf(record));
     answer.steps.push(...planned.steps);

@@ -5,6 +5,7 @@ import { containerMtu } from '../../core/compile.js';
 import { IpAddress } from '../../core/address.js';
 import { driverOf } from '../../core/drivers/index.js';
 import { invalidArgument, notFound } from '../../core/errors.js';
+import { unknownName } from '../../daemon/unknown.js';
 import type { PingPath, PingQuery } from '../../proto/gen/weft/v1/inspection.js';
 import type { InspectOptions } from './options.js';
 
@@ -50,7 +51,7 @@ export async function* ping(
 
 function pathsTo(peer: string, { memberships, store, node }: InspectOptions): Asked[] {
   if (peer === node) throw invalidArgument(`node ${peer}: this is the node that asks`, 'Name another one.');
-  if (!store.view.nodes.has(peer)) throw notFound(`node ${peer}: there is no such node`, 'See weft node ls.');
+  if (!store.view.nodes.has(peer)) throw unknownName('node', peer, store.view.nodes.keys());
   const probes = memberships.list().flatMap((membership) => {
     const { name } = membership.network;
     const leases = [...(store.view.leases.get(name)?.values() ?? [])].filter((one) => one.node === peer);

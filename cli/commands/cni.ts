@@ -14,6 +14,7 @@ import {
   type PluginFile,
 } from '../plugin-files.js';
 import type { Action } from '../action.js';
+import { lists } from '../lists.js';
 import { listing, printWarning, type Result } from '../output.js';
 
 export function cniCommands(program: Command, action: Action): void {
@@ -39,7 +40,7 @@ export function cniCommands(program: Command, action: Action): void {
     .description('delete what `weft cni install` made; other files stay')
     .action(action((_context, _words, folders: CniFolders) => Promise.resolve(shown(uninstallCni(folders)))));
 
-  withFolders(cni.command('ls').alias('list'))
+  withFolders(lists(cni.command('ls'), NO_FILE).alias('list'))
     .description('list what `weft cni install` made')
     .action(action((_context, _words, folders: CniFolders) => Promise.resolve(shown(listCni(folders)))));
 }
@@ -68,7 +69,7 @@ export function netavarkCommands(program: Command, action: Action): void {
       action((_context, _words, { dir }: { dir: string }) => Promise.resolve(shown(uninstallNetavark(dir)))),
     );
 
-  withDir(netavark.command('ls').alias('list'))
+  withDir(lists(netavark.command('ls'), NO_FILE).alias('list'))
     .description('list what `weft netavark install` made')
     .action(
       action((_context, _words, { dir }: { dir: string }) => Promise.resolve(shown(listNetavark(dir)))),
@@ -87,6 +88,8 @@ const withFolders = (command: Command): Command =>
         .argParser(absolutePath)
         .default('/etc/cni/net.d'),
     );
+
+const NO_FILE: PluginFile = { path: '', network: null, state: 'made' };
 
 const shown = (files: readonly PluginFile[]): Result =>
   listing(files, {

@@ -3,12 +3,13 @@ import { writeFileSync } from 'node:fs';
 
 import type { Command } from 'commander';
 
-import { failedPrecondition, invalidArgument, messageOf, WeftError } from '../../core/errors.js';
+import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
 import type { Action } from '../action.js';
 import { integer, names, networkName } from '../checks.js';
 import { READ_MS, type Connector } from '../connect.js';
 import { chosenPairs, junit, type Test } from '../connectivity-plan.js';
 import { onInterrupt } from '../foreground.js';
+import { chosen } from '../known.js';
 import { answersOf, askNode, forEachNode, listNodes } from '../nodes.js';
 import { table, type Result } from '../output.js';
 import { problemLines } from '../problem-lines.js';
@@ -73,17 +74,17 @@ async function placesOf(
   connect: Connector,
   { nodes: wanted, network: only }: Options,
 ): Promise<Pick<Places, 'nodes' | 'networks'>> {
-  const up = (await listNodes(connect)).filter(({ state }) => state === 'up');
   const named = wanted?.split(',').filter((name) => name !== '');
-  const missing = named?.find((name) => up.every((node) => node.name !== name));
-  if (missing !== undefined)
-    throw failedPrecondition(`node ${missing}: is not up, or not in the cluster`, 'See weft node ls.');
-  const nodes = named === undefined ? up : up.filter(({ name }) => named.includes(name));
+  const asked = chosen('node', await listNodes(connect), named);
+  const nodes = asked.filter(({ state }) => state === 'up');
+  const down = asked.find((node) => !nodes.includes(node));
+  if (named !== undefined && down !== undefined)
+    throw failedPrecondition(
+      `node ${down.name}: is down`,
+      'Start its agent, or leave it out of --nodes; weft node ls says why.',
+    );
   const all = await connect.controller('NetworkService', (client) => client.listNetworks, {}, READ_MS);
-  const networks = all.networks.filter(({ name }) => only === undefined || only.includes(name));
-  const unknown = only?.find((name) => networks.every((network) => network.name !== name));
-  if (unknown !== undefined)
-    throw invalidArgument(`network ${unknown}: there is no such network`, 'See weft network ls.');
+  const networks = chosen('network', all.networks, only);
   if (nodes.length === 0) throw failedPrecondition('no node is up', 'Start an agent.');
   if (networks.length === 0)
     throw failedPrecondition(

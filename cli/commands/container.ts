@@ -8,10 +8,11 @@ import { enterArgv } from '../../core/launch.js';
 import type { Container } from '../../proto/gen/weft/v1/runtime.js';
 import { integer, name } from '../checks.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
-import { containerList, containerShape } from '../container-shapes.js';
+import { containerList, containerShape, NO_CONTAINER } from '../container-shapes.js';
 import { checkCommand } from '../find-command.js';
 import { ended, hasTerminal, Signals } from '../foreground.js';
 import type { Action } from '../action.js';
+import { lists } from '../lists.js';
 import type { Result } from '../output.js';
 import { showLog } from '../show-log.js';
 
@@ -19,8 +20,7 @@ const A_NAME = 'its name, or the beginning of its id';
 const STOP_SECONDS = 10;
 
 export function containerCommands(program: Command, action: Action): void {
-  program
-    .command('ps')
+  lists(program.command('ps'), containerShape(NO_CONTAINER))
     .description('list what weft runs on this host')
     .option('-a, --all', 'also what has exited')
     .action(

@@ -6,6 +6,7 @@ import { dnsName, ipList, lookupName, networkName, recordType, target } from '..
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import type { Action } from '../action.js';
+import { lists } from '../lists.js';
 import { block, indentedTable, listing, type Result } from '../output.js';
 
 /** Longer than the agent waits for other name servers. */
@@ -50,8 +51,7 @@ export function dnsCommands(program: Command, action: Action): void {
       }),
     );
 
-  dns
-    .command('ls')
+  lists(dns.command('ls'), nameShape(NO_NAME))
     .alias('list')
     .description('list every name that this node answers')
     .option('--network <name>', 'only of this network', networkName)
@@ -108,6 +108,8 @@ const nameShape = (it: Name): object => ({
   target: it.target ?? null,
   state: it.state,
 });
+
+const NO_NAME: Name = { name: '', network: '', addresses: [], kind: '', state: '' };
 
 const nameList = (names: readonly Name[]): Result =>
   listing(names, {

@@ -3,13 +3,14 @@ import type { Command } from 'commander';
 
 import { invalidArgument, WeftError } from '../../core/errors.js';
 import { formatPublished } from '../../core/publish.js';
-import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
+import { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import { addAttachOptions, attachRequestOf, type AttachOptions } from '../attach-options.js';
 import { labelChanges, name, networkName, prefixesOrNone, target, type LabelChanges } from '../checks.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { listOf } from '../context.js';
 import { findOne, readCluster } from '../find.js';
 import { inspectAll } from '../inspect-all.js';
+import { lists } from '../lists.js';
 import type { Action } from '../action.js';
 import { block, listing, printWarning, type Result } from '../output.js';
 import { endpointShape } from '../shapes.js';
@@ -18,8 +19,7 @@ import { withEvents } from './events.js';
 export function endpointCommands(program: Command, action: Action): void {
   const endpoint = program.command('endpoint').description('show attached containers');
 
-  endpoint
-    .command('ls')
+  lists(endpoint.command('ls'), endpointShape(Endpoint.fromPartial({})))
     .alias('list')
     .description('list attached containers of all hosts')
     .option('--network <name>', 'only of this network', networkName)

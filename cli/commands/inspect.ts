@@ -2,7 +2,6 @@
 import type { Command } from 'commander';
 
 import { find } from '../../core/find.js';
-import type { Network } from '../../proto/gen/weft/v1/types.js';
 import type { Action } from '../action.js';
 import { READ_MS, type Connector } from '../connect.js';
 import { listOf } from '../context.js';
@@ -24,7 +23,8 @@ export function inspectCommand(program: Command, action: Action): void {
           readCluster(connect),
           connect.controller('NetworkService', (client) => client.listNetworks, {}, READ_MS),
         ]);
-        return await inspectAll(listOf(words), (word) => inspect(connect, word, cluster, networks));
+        const names = networks.map(({ name }) => name);
+        return await inspectAll(listOf(words), (word) => inspect(connect, word, cluster, names));
       }),
     );
 }
@@ -33,12 +33,10 @@ async function inspect(
   connect: Connector,
   word: string,
   cluster: Cluster,
-  networks: readonly Network[],
+  networks: readonly string[],
 ): Promise<Result> {
-  const isNetwork = networks.some(({ name }) => name === word);
-  if (isNetwork && find(word, cluster).length === 0) return await inspectNetwork(connect, word);
-  const beside = isNetwork ? [`network ${word} (weft network inspect ${word})`] : [];
-  const found = await findOne(connect, word, cluster, beside);
+  if (networks.includes(word) && find(word, cluster).length === 0) return await inspectNetwork(connect, word);
+  const found = await findOne(connect, word, cluster, networks);
   return found.kind === 'node'
     ? await inspectNode(connect, found.node)
     : await inspectEndpoint(connect, found.endpoint.id);

@@ -8,6 +8,8 @@ import { networkName } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import { readCluster } from '../find.js';
+import { chosen } from '../known.js';
+import { lists } from '../lists.js';
 import { ending, listing, printWarning, relative, table, type Result } from '../output.js';
 
 /** Nodes that hang are waited for. */
@@ -16,8 +18,7 @@ const CHECK_MS = 15_000;
 export function ipamCommands(program: Command, action: Action): void {
   const ipam = program.command('ipam').description('addresses: how many are used, and what does not belong');
 
-  ipam
-    .command('show')
+  lists(ipam.command('show'), NO_USE)
     .description('addresses in use and free, by network and node')
     .option('--network <name>', 'only of this network', networkName)
     .action(
@@ -26,10 +27,8 @@ export function ipamCommands(program: Command, action: Action): void {
           connect.controller('NetworkService', (client) => client.listNetworks, {}, READ_MS),
           readCluster(connect),
         ]);
-        const uses = networks
-          .filter(({ name }) => network === undefined || name === network)
-          .flatMap((one) => usesOf(one, endpoints));
-        return useList(uses);
+        const asked = chosen('network', networks, network === undefined ? undefined : [network]);
+        return useList(asked.flatMap((one) => usesOf(one, endpoints)));
       }),
     );
 
@@ -83,6 +82,8 @@ interface Use {
   size: number | null;
   expires: string | null;
 }
+
+const NO_USE: Use = { network: '', node: null, subnet: '', used: 0, size: null, expires: null };
 
 function usesOf(network: Network, endpoints: readonly Endpoint[]): Use[] {
   const own = endpoints.filter((one) => one.network === network.name);

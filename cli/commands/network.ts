@@ -5,7 +5,7 @@ import { MAX_VNI } from '../../core/backends/types.js';
 import { DRIVER_NAMES } from '../../core/drivers/names.js';
 import { VLAN_IDS } from '../../core/drivers/vlan-ids.js';
 import type { CreateNetworkRequest } from '../../proto/gen/weft/v1/controller.js';
-import type { Network } from '../../proto/gen/weft/v1/types.js';
+import { Network } from '../../proto/gen/weft/v1/types.js';
 import { addBackendOptions, backendRequest, type BackendOptions } from '../backend-options.js';
 import {
   integer,
@@ -23,6 +23,7 @@ import {
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { listOf } from '../context.js';
 import { inspectAll } from '../inspect-all.js';
+import { lists } from '../lists.js';
 import { block, ending, indent, indentedTable, listing, type Result } from '../output.js';
 import { networkShape } from '../shapes.js';
 import { withEvents } from './events.js';
@@ -143,8 +144,7 @@ export function networkCommands(program: Command, action: Action): void {
 
   addBackendOptions(create);
 
-  network
-    .command('ls')
+  lists(network.command('ls'), networkShape(Network.fromPartial({})))
     .alias('list')
     .description('list networks')
     .action(

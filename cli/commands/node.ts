@@ -1,11 +1,12 @@
 // weft node ls | inspect | rm | rotate-key
 import type { Command } from 'commander';
 
-import type { Node } from '../../proto/gen/weft/v1/types.js';
+import { Node } from '../../proto/gen/weft/v1/types.js';
 import { name as nameOf, names } from '../checks.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import { listOf } from '../context.js';
 import { inspectAll } from '../inspect-all.js';
+import { lists } from '../lists.js';
 import type { Action } from '../action.js';
 import { block, listing, relative, type Result } from '../output.js';
 import { nodeShape } from '../shapes.js';
@@ -16,8 +17,7 @@ import { rotateKeyCommand } from './rotate-key.js';
 export function nodeCommands(program: Command, action: Action): void {
   const node = program.command('node').description('show and remove nodes, and change their keys');
 
-  node
-    .command('ls')
+  lists(node.command('ls'), nodeShape(Node.fromPartial({})))
     .alias('list')
     .description('list nodes')
     .action(

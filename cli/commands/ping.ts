@@ -1,13 +1,13 @@
 // weft ping: how good the paths to a node or an endpoint are.
 import type { Command } from 'commander';
 
-import { WeftError } from '../../core/errors.js';
+import { notFound, WeftError } from '../../core/errors.js';
 import type { Found } from '../../core/find.js';
 import type { PingPath, PingQuery } from '../../proto/gen/weft/v1/inspection.js';
 import type { Endpoint } from '../../proto/gen/weft/v1/types.js';
 import type { Action } from '../action.js';
 import { integer, networkName } from '../checks.js';
-import type { Connector } from '../connect.js';
+import { READ_MS, type Connector } from '../connect.js';
 import { findOne, readCluster } from '../find.js';
 import { answersOf } from '../nodes.js';
 import { printWarning, table, type Result } from '../output.js';
@@ -26,6 +26,7 @@ export function pingCommand(program: Command, action: Action): void {
           [place],
           { count = 0, network = '' }: { count?: number; network?: string },
         ): Promise<Result> => {
+          if (network !== '') await checkNetwork(network, connect);
           const found = await whatIs(place, connect);
           const [ip = ''] = found.kind === 'node' ? [] : addressesOf(found.endpoint);
           const value: PingQuery =
@@ -34,11 +35,25 @@ export function pingCommand(program: Command, action: Action): void {
               : { peer: '', ip, network: found.endpoint.network, count };
           const asked = await answersOf(connect, 'path', { question: { $case: 'ping', value } });
           const paths = asked.filter((path) => network === '' || path.network === network);
+          if (network !== '' && paths.length === 0)
+            throw notFound(
+              `network ${network}: no path of it leads to ${place}`,
+              'Leave --network out to see those that do.',
+            );
           if (paths.length === 0 || paths.some(({ state }) => state !== 'ok')) process.exitCode = 1;
           return { value: { paths: paths.map(shapeOf) }, text: () => textOf(paths) };
         },
       ),
     );
+}
+
+/** Without a controller it is seen by its paths. @throws WeftError NOT_FOUND */
+async function checkNetwork(name: string, connect: Connector): Promise<void> {
+  try {
+    await connect.controller('NetworkService', (client) => client.getNetwork, { name }, READ_MS);
+  } catch (error) {
+    if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE') throw error;
+  }
 }
 
 /** Without a controller a node can still be measured by its name. */

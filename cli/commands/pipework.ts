@@ -13,6 +13,7 @@ import type { PipeworkAttachment } from '../../proto/gen/weft/v1/agent.js';
 import { READ_MS, WRITE_MS, type Connector } from '../connect.js';
 import type { Action } from '../action.js';
 import { listing, type Result } from '../output.js';
+import { notSilently } from '../waiting.js';
 
 const SYS = '/sys/class/net';
 
@@ -47,7 +48,7 @@ async function pipework(connect: Connector, words: readonly string[]): Promise<R
   const call = parsePipework(words);
   switch (call.do) {
     case 'wait':
-      await carrierOf(call.ifname);
+      await notSilently(`a carrier on ${call.ifname}`, () => carrierOf(call.ifname));
       return { value: null, text: () => '' };
     case 'list': {
       const { attachments } = await connect.agent(

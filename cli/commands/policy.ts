@@ -4,13 +4,14 @@ import type { Command } from 'commander';
 import { invalidArgument, WeftError } from '../../core/errors.js';
 import { parsePolicy, parsePorts, formatPorts } from '../../core/policy/policy.js';
 import { parseSelector } from '../../core/policy/selector.js';
-import type { NodeGap, Policy } from '../../proto/gen/weft/v1/controller.js';
+import type { ListPoliciesResponse, NodeGap, Policy } from '../../proto/gen/weft/v1/controller.js';
 import type { Action } from '../action.js';
 import { checked, integer, name, networkName } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { ExitError } from '../exit.js';
 import { bothHere } from '../find.js';
-import { block, printWarning, table, type Result } from '../output.js';
+import { lists } from '../lists.js';
+import { block, listing, printWarning, type Result } from '../output.js';
 
 /** The controller waits for the nodes, a few seconds at most. */
 const SETTLE_MS = WRITE_MS + 5000;
@@ -86,8 +87,7 @@ export function policyCommands(program: Command, action: Action): void {
         }),
       );
 
-  policy
-    .command('ls')
+  lists(policy.command('ls'), policyShape(NO_POLICY))
     .alias('list')
     .description('list the policies, and the isolated networks')
     .action(
@@ -99,18 +99,7 @@ export function policyCommands(program: Command, action: Action): void {
           READ_MS,
         );
         warnOf(answer.pending);
-        return {
-          value: {
-            policies: answer.policies.map(policyShape),
-            isolated: answer.isolated,
-            pending: answer.pending.map(gapShape),
-          },
-          text: async () =>
-            [
-              await policyTable(answer.policies),
-              ...(answer.isolated.length === 0 ? [] : [`isolated: ${answer.isolated.join(', ')}`]),
-            ].join('\n'),
-        };
+        return policyList(answer);
       }),
     );
 
@@ -198,11 +187,21 @@ const policyShape = ({ pending, ...policy }: Policy): object => ({
   pending: pending.map(gapShape),
 });
 
-const policyTable = (policies: readonly Policy[]): Promise<string> =>
-  table(
-    ['NAME', 'FROM', 'TO', 'PORTS'],
-    policies.map((it) => [it.name, it.from.join(' '), it.to.join(' '), it.ports.join(' ') || 'all']),
-  );
+const NO_POLICY: Policy = { name: '', from: [], to: [], ports: [], createdAt: '', pending: [] };
+
+const policyList = ({ policies, isolated, pending }: ListPoliciesResponse): Result =>
+  listing(policies, {
+    shape: policyShape,
+    name: ({ name }) => name,
+    columns: {
+      NAME: ({ name }) => name,
+      FROM: ({ from }) => from.join(' '),
+      TO: ({ to }) => to.join(' '),
+      PORTS: ({ ports }) => ports.join(' ') || 'all',
+    },
+    whole: (items) => ({ policies: items, isolated, pending: pending.map(gapShape) }),
+    foot: isolated.length === 0 ? [] : [`isolated: ${isolated.join(', ')}`],
+  });
 
 const policyBlock = (it: Policy): string =>
   block([

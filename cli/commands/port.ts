@@ -9,6 +9,7 @@ import { networkName, published, publishes } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { listOf } from '../context.js';
 import type { Action } from '../action.js';
+import { lists } from '../lists.js';
 import { listing, type Result } from '../output.js';
 import { openPortShape } from '../shapes.js';
 
@@ -46,8 +47,7 @@ export function portCommands(program: Command, action: Action): void {
       ),
     );
 
-  port
-    .command('ls')
+  lists(port.command('ls'), openPortShape(NO_PORT))
     .alias('list')
     .description('list the open ports of this host')
     .argument('[endpoint]', ENDPOINT)
@@ -97,6 +97,11 @@ export function portCommands(program: Command, action: Action): void {
       ),
     );
 }
+
+const NO_PORT: OpenPort = {
+  publish: { hostIp: '', hostPort: 0, port: 0, protocol: '', everywhere: false },
+  ...{ endpoint: '', name: '', network: '', node: '', ip: '', problem: '' },
+};
 
 const portList = (ports: readonly OpenPort[]): Result =>
   listing(ports, {

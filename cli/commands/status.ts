@@ -10,6 +10,7 @@ import type { Action } from '../action.js';
 import type { Result } from '../output.js';
 import { clusterStatusShape, statusShape } from '../shapes.js';
 import { clusterText, nodeText } from '../status-text.js';
+import { beQuiet } from '../waiting.js';
 
 export function statusCommand(program: Command, action: Action): void {
   const command = program.command('status');
@@ -19,6 +20,7 @@ export function statusCommand(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, _words, { quiet }: { quiet?: true }): Promise<Result | undefined> => {
         connect.checkController();
+        if (quiet === true) beQuiet();
         const isNamed = command.getOptionValueSource('agent') !== 'default';
         const { status, here } = await ask(connect, isNamed || existsSync(connect.agentPath));
         if (status.health === 'down') process.exitCode = 1;

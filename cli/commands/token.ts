@@ -10,6 +10,7 @@ import type { Action } from '../action.js';
 import { controllerOf, integer, name as nameOf, secondsOf } from '../checks.js';
 import { READ_MS, WRITE_MS } from '../connect.js';
 import { ownFolder } from '../identity.js';
+import { lists } from '../lists.js';
 import { listing, relative, type Result } from '../output.js';
 import { tokenShape } from '../shapes.js';
 import { notSilently } from '../waiting.js';
@@ -52,8 +53,7 @@ export function tokenCommands(program: Command, action: Action): void {
       }),
     );
 
-  token
-    .command('ls')
+  lists(token.command('ls'), tokenShape(NO_TOKEN))
     .alias('list')
     .description('list tokens, without their secrets')
     .action(
@@ -141,6 +141,8 @@ function commandFor(role: string, token: string, controller: string, node: strin
 }
 
 const named = (node: string | undefined): string => (node === undefined ? '' : ` --node ${node}`);
+
+const NO_TOKEN: Token = { id: '', token: '', role: '', expires: '', controller: '' };
 
 const tokenList = (tokens: readonly Token[]): Result =>
   listing(tokens, {

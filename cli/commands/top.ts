@@ -7,9 +7,11 @@ import { WeftError } from '../../core/errors.js';
 import type { LinkTraffic } from '../../proto/gen/weft/v1/inspection.js';
 import type { Action } from '../action.js';
 import { name as nameOf, networkName, secondsOf } from '../checks.js';
-import type { Connector } from '../connect.js';
+import { READ_MS, type Connector } from '../connect.js';
+import { chosen } from '../known.js';
 import { answersOf, forEachNode, listNodes } from '../nodes.js';
 import { indentedTable, printWarning, type Result } from '../output.js';
+import { notSilently } from '../waiting.js';
 
 const SORTS = ['bytes', 'packets', 'drops'] as const;
 
@@ -50,11 +52,11 @@ export function topCommand(program: Command, action: Action): void {
     .addOption(new Option('--sort <by>', 'what comes first').choices(SORTS).default('bytes'))
     .action(
       action(async ({ connect }, _words, options: TopOptions): Promise<Result> => {
-        const nodes = options.node === undefined ? await upNodes(connect) : [options.node];
+        const nodes = await nodesOf(connect, options);
         const before = await sample(connect, nodes);
-        await delay(options.interval * 1000);
-        const after = await sample(connect, nodes);
-        const rates = ratesOf(before, after, options);
+        await notSilently('the second measurement', () => delay(options.interval * 1000));
+        const after = await sample(connect, before.nodes);
+        const rates = ratesOf(before.counters, after.counters, options);
         const networks = rates.filter(({ kind }) => kind === 'network').map(withoutEndpoint);
         const endpoints = rates.filter(({ kind }) => kind === 'endpoint').map(withoutKind);
         return { value: { networks, endpoints }, text: () => textOf(rates) };
@@ -62,13 +64,25 @@ export function topCommand(program: Command, action: Action): void {
     );
 }
 
-const upNodes = async (connect: Connector): Promise<string[]> =>
-  (await listNodes(connect)).filter(({ state }) => state === 'up').map(({ name }) => name);
+/** Those that are up, or the one that is named. @throws WeftError NOT_FOUND for a name that nothing has */
+async function nodesOf(connect: Connector, { node, network }: TopOptions): Promise<string[]> {
+  if (network !== undefined)
+    await connect.controller('NetworkService', (client) => client.getNetwork, { name: network }, READ_MS);
+  const all = chosen('node', await listNodes(connect), node === undefined ? undefined : [node]);
+  return all.filter(({ state }) => node !== undefined || state === 'up').map(({ name }) => name);
+}
 
-type Sample = Map<string, { at: number; node: string; traffic: LinkTraffic }>;
+type Counters = Map<string, { at: number; node: string; traffic: LinkTraffic }>;
 
+interface Sample {
+  /** Those that have answered. */
+  nodes: string[];
+  counters: Counters;
+}
+
+/** @throws WeftError where no node has answered */
 async function sample(connect: Connector, nodes: readonly string[]): Promise<Sample> {
-  const found: Sample = new Map();
+  const found: Counters = new Map();
   const answers = await forEachNode(nodes, async (node) => {
     const question = { $case: 'traffic', value: {} } as const;
     const all = await answersOf(connect, 'traffic', { node, question });
@@ -79,12 +93,16 @@ async function sample(connect: Connector, nodes: readonly string[]): Promise<Sam
         traffic,
       });
   });
-  for (const { node, result } of answers)
-    if (result instanceof WeftError) printWarning(`node ${node} is missing: ${result.message}`);
-  return found;
+  const failed = answers.flatMap(({ node, result }) =>
+    result instanceof WeftError ? { node, error: result } : [],
+  );
+  if (failed[0] !== undefined && failed.length === answers.length) throw failed[0].error;
+  for (const { node, error } of failed) printWarning(`node ${node} is missing: ${error.message}`);
+  const missing = new Set(failed.map(({ node }) => node));
+  return { nodes: nodes.filter((node) => !missing.has(node)), counters: found };
 }
 
-function ratesOf(before: Sample, after: Sample, { network, sort }: TopOptions): Rate[] {
+function ratesOf(before: Counters, after: Counters, { network, sort }: TopOptions): Rate[] {
   const rates = [...after].flatMap(([key, { at, node, traffic }]): Rate[] => {
     const first = before.get(key);
     if (first === undefined || (network !== undefined && traffic.network !== network)) return [];

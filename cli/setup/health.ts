@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, unavailable } from '../../core/errors.js';
 import { visible } from '../../core/text.js';
 import { printNote } from '../output.js';
+import { notSilently } from '../waiting.js';
 import type { Systemd } from './systemd.js';
 import type { Unit } from './units.js';
 
@@ -59,15 +60,17 @@ async function askReady(http: string): Promise<'ready' | { reason: string } | { 
   }
 }
 
-/** Repeats a call that cannot succeed yet. @throws the last error, after the time */
-export async function eventually<T>(work: () => Promise<T>, withinMs: number): Promise<T> {
+/** Repeats a call that cannot succeed yet. @param what is waited for @throws the last error, after the time */
+export function eventually<T>(what: string, work: () => Promise<T>, withinMs: number): Promise<T> {
   const until = performance.now() + withinMs;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (performance.now() > until) throw error;
-      await delay(LOOK_MS);
+  return notSilently(what, async () => {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (performance.now() > until) throw error;
+        await delay(LOOK_MS);
+      }
     }
-  }
+  });
 }

@@ -59,7 +59,7 @@ export async function init(options: InitOptions): Promise<Result> {
   }
   await host.start(systemd, 'weft-controller');
   // The certificate of root is there a moment after the controller is ready.
-  const token = await eventually(() => createToken(host, options), 10_000);
+  const token = await eventually('a token', () => createToken(host, options), 10_000);
   await host.start(systemd, 'weft-agent');
   const next = [`weft join ${token.controller} --token ${token.token}`];
   return {

@@ -89,7 +89,8 @@ async function checkAlone(host: SetupHost, options: LeaveOptions): Promise<void>
 /** @throws WeftError FAILED_PRECONDITION where somebody runs the controller by hand */
 async function checkStopped(host: SetupHost): Promise<void> {
   const address = await host.controllerAddress();
-  if ((await shownAuthority(address)).kind === 'unreachable') return;
+  const shown = await notSilently(`the controller at ${address}`, () => shownAuthority(address));
+  if (shown.kind === 'unreachable') return;
   throw failedPrecondition(
     `the controller of this host still runs, at ${address}`,
     'Stop it. Then: weft leave --force',

@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 
 import { failedPrecondition, messageOf } from '../../core/errors.js';
+import { notSilently } from '../waiting.js';
 import type { Unit } from './units.js';
 
 interface Ran {
@@ -77,11 +78,12 @@ export class Systemd {
   }
 
   async #call(...args: string[]): Promise<void> {
-    const { code, stderr } = await run('systemctl', args);
+    const call = `systemctl ${args.join(' ')}`;
+    const { code, stderr } = await notSilently(call, () => run('systemctl', args));
     if (code === 0) return;
     const [why = ''] = stderr.trim().split('\n');
     throw failedPrecondition(
-      `systemctl ${args.join(' ')} failed: ${why === '' ? `exit status ${code}` : why}`,
+      `${call} failed: ${why === '' ? `exit status ${code}` : why}`,
       'See systemctl status and journalctl; then repeat this command.',
     );
   }

@@ -8,6 +8,7 @@ import { bareIn, FAMILIES, subnetIn } from '../../core/families.js';
 import { ANY_HOST_IP, ANY_HOST_IP6 } from '../../core/publish.js';
 import { addressesOf, isHost, type Endpoint, type NodeRecord } from '../../core/records.js';
 import { PREFIXED_TARGET } from '../../core/target.js';
+import { unknownPlace } from '../../daemon/unknown.js';
 import type { View } from '../../store/store.js';
 
 /** One end of a trace. */
@@ -51,12 +52,9 @@ export function endOf(view: Records, word: string, here: readonly string[]): Tra
   if (container !== undefined) return container;
   const [node] = found.flatMap((one) => (one.kind === 'node' ? one.node : []));
   if (node !== undefined) return { name: `node ${node}`, node, endpoints: [] };
-  throw notFound(
-    PREFIXED_TARGET.test(word)
-      ? `${word}: no network has that container`
-      : `${word}: is neither a container on a network, nor an endpoint, address or node`,
-    'See weft endpoint ls and weft node ls.',
-  );
+  if (PREFIXED_TARGET.test(word))
+    throw notFound(`${word}: no network has that container`, 'See weft endpoint ls.');
+  throw unknownPlace(word, { endpoints: allEndpoints(view), nodes: view.nodes.values() });
 }
 
 const containerKey = ({ node, target }: Endpoint): string => `${node}\0${target}`;

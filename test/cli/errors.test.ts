@@ -65,6 +65,27 @@ const WRONG: [line: string, named: RegExp][] = [
   ['network ls --tls-ca /nonexistent/ca.pem', /--tls-cert/],
   ['network ls --tls-ca /nonexistent/a --tls-cert /nonexistent/b --tls-key /nonexistent/c', /nonexistent/],
   ['network', /a command is missing/],
+  // What lists and others have is known before they ask.
+  ...[
+    'network ls',
+    'node ls',
+    'endpoint ls',
+    'port ls',
+    'dns ls',
+    'token ls',
+    'policy ls',
+    'ipam show',
+    'ps',
+  ].flatMap((line): [string, RegExp][] => [
+    [`${line} --filter nosuch=1`, /filter: there is no nosuch\n {6}Filter by \w+, \w+/],
+    [`${line} --format {{.Nosuch.x}}`, /format: there is no field Nosuch\n {6}Fields are \w+, \w+/],
+  ]),
+  ['cni ls --filter nosuch=1', /Filter by path, network, state\./],
+  ['netavark ls --format {{.nosuch}}', /Fields are path, network, state\./],
+  ['status -o name', /Allowed choices are table, json, yaml, wide\./],
+  ['status --filter name=x', /--filter/],
+  ['policy test a b -o name', /Allowed choices/],
+  ['login h:1 --token x -o name', /Allowed choices/],
   ['completion tcsh', /tcsh/],
 ];
 

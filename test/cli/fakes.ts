@@ -21,6 +21,7 @@ import {
   EndpointServiceService,
   NetworkServiceService,
   NodeServiceService,
+  PolicyServiceService,
 } from '../../proto/gen/weft/v1/controller.js';
 import {
   EventServiceService,
@@ -39,7 +40,7 @@ import { IdentityServiceService } from '../../proto/gen/weft/v1/identity.js';
 import { Container, RuntimeServiceService } from '../../proto/gen/weft/v1/runtime.js';
 import { TraceResult, TraceServiceService } from '../../proto/gen/weft/v1/trace.js';
 import type { Status } from '../../proto/gen/weft/v1/types.js';
-import { answers, endpoint, ipamFinding, network, node, status, token } from './samples.js';
+import { answers, endpoint, ipamFinding, network, node, policy, status, token } from './samples.js';
 
 export const WEFT = join(packageRoot, 'bin', 'weft');
 
@@ -69,6 +70,8 @@ export class Fakes {
   trace = TraceResult.fromPartial({});
   /** What each node answers, by the kind of the question. */
   nodeAnswers: Record<string, NonNullable<NodeAnswer['answer']>[]> = answers;
+  /** What nodes begin to answer, and end only then. */
+  held: Promise<void> | undefined;
   /** Of the next attach. */
   warnings: string[] = [];
   address = '';
@@ -96,6 +99,14 @@ export class Fakes {
       listEndpoints: this.#answer('listEndpoints', { endpoints: [endpoint] }),
       deleteEndpoint: this.#answer('deleteEndpoint', {}),
       watchEndpoints: () => undefined,
+    });
+    controller.addService(PolicyServiceService, {
+      createPolicy: this.#answer('createPolicy', policy),
+      getPolicy: this.#answer('getPolicy', policy),
+      listPolicies: this.#answer('listPolicies', { policies: [policy], isolated: ['red'], pending: [] }),
+      deletePolicy: this.#answer('deletePolicy', { pending: [] }),
+      isolateNetwork: this.#answer('isolateNetwork', { pending: [] }),
+      testPolicy: this.#answer('testPolicy', { verdict: 'allowed', policy: 'p', why: 'it is' }),
     });
     controller.addService(StatusServiceService, { getStatus: this.#answer('controllerStatus', status) });
     controller.addService(IdentityServiceService, { createToken: this.#answer('createToken', token) });
@@ -138,9 +149,10 @@ export class Fakes {
     await this.#listen(agent, `unix:${this.socket}`);
   }
 
-  /** Runs weft against the two. */
-  weft(...args: string[]): Promise<Ran> {
-    return run(args, { WEFT_CONTROLLER: this.address, WEFT_AGENT: this.socket });
+  /** Runs weft against the two, which answer at once: that it waits for them only says how busy this machine is. */
+  async weft(...args: string[]): Promise<Ran> {
+    const ran = await run(args, { WEFT_CONTROLLER: this.address, WEFT_AGENT: this.socket });
+    return { ...ran, stderr: ran.stderr.replaceAll(/^weft: waiting for .*\n/gm, '') };
   }
 
   /** Runs it in this process (`runHere`). */
@@ -179,6 +191,7 @@ export class Fakes {
         this.asked.push([`${whom} ${name}`, query]);
         if (this.failure !== undefined) throw this.failure;
         await send({ answer: undefined });
+        await this.held;
         for (const answer of this.nodeAnswers[query.query?.$case ?? ''] ?? []) await send({ answer });
       });
     return { inspect: method('inspect'), operate: method('operate') };

@@ -3,13 +3,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 
 import { coloured, wantsColour } from '../../cli/colour.js';
 import { passes, parseFilter } from '../../cli/filter.js';
 import { fitted, indentedTable } from '../../cli/output.js';
 import { parseTemplate } from '../../cli/template.js';
+import { notSilently, seen } from '../../cli/waiting.js';
 import { until } from '../lab/wait.js';
 import { Fakes, run, WEFT } from './fakes.js';
 import { endpoint, endpointJson } from './samples.js';
@@ -30,6 +32,13 @@ const OUTPUTS: [line: string, stdout: RegExp][] = [
   ['network ls --format {{.Name}}/{{.driver}}', /^blue\/overlay\n$/],
   ['network inspect blue --format {{.subnet}}', /^10\.100\.0\.0\/16\n$/],
   ['endpoint inspect web -o name', /^web\n$/],
+  ['inspect blue web -o name', /^blue\nweb\n$/],
+  ['policy ls -q', /^p\n$/],
+  ['policy ls --filter name=q', /^NAME +FROM +TO +PORTS\nisolated: red\n$/],
+  ['policy ls --format {{.name}}:{{.to}}', /^p:\["role=db"\]\n$/],
+  ['policy ls -o json --filter name=q', /^\{\n +"policies": \[\],\n +"isolated": \[/],
+  ['policy isolate red -o name', /^red\n$/],
+  ['ipam release x -o name', /^endpoint-of-no-node\/blue\/aa\n$/],
   // The end of a lease is of interest where it was not renewed in time.
   ['ipam show', /^NETWORK .* FREE\n/],
 ];
@@ -149,6 +158,12 @@ test('templates: fields of any case, functions, and what they do not have is ref
   t.is(show('{{.Name}} {{.Nested.ID}}|{{.none}}'), 'web 7|');
   t.is(show('{{join .aliases ", "}} {{len .aliases}} {{upper .name}}'), 'a, b 2 WEB');
   t.is(show('{{json .labels}}{{index .labels "tier"}}'), '{"tier":"db"}db');
+  // Which labels there are is the object's own matter.
+  t.is(show('{{.labels.tier}}|{{.Labels.none}}{{index .labels "none"}}'), 'db|');
+  t.throws(() => show('{{.nested.none}}'), { message: 'format: there is no field none' });
+  t.throws(() => parseTemplate('{{.name}} {{join .nope ","}}', Object.keys(value)), {
+    message: 'format: there is no field nope',
+  });
   for (const bad of [
     '{{.name',
     '{{range .aliases}}',
@@ -170,7 +185,11 @@ test('filters: a part of a name, the beginning of an id, labels, and members of 
     n: 3,
     off: false,
   };
-  const fits = (...texts: string[]): boolean => passes(it, texts.map(parseFilter));
+  const fits = (...texts: string[]): boolean =>
+    passes(
+      it,
+      texts.map((text) => parseFilter(text, Object.keys(it))),
+    );
   t.true(
     fits(
       'name=eb-',
@@ -183,6 +202,7 @@ test('filters: a part of a name, the beginning of an id, labels, and members of 
       'off=false',
     ),
   );
+  t.throws(() => parseFilter('labels=x', Object.keys(it)), { message: 'filter: there is no labels' });
   for (const not of [
     'name=db',
     'id=bcd',
@@ -228,23 +248,90 @@ test('a command that waits says for whom within 3 s, and gives up soon', async (
   t.regex(stderr, /^weft: waiting for the controller at 127\.0\.0\.1:/m);
 });
 
+test('what a command shows is known only when it has asked: a wrong field is a wrong call all the same', async (t) => {
+  for (const line of ['network inspect blue', 'inspect web', 'status', 'check', 'ipam check']) {
+    const { code, stdout, stderr } = await fakes.weft(...line.split(' '), '--format', '{{.nosuch}}');
+    t.deepEqual([code, stdout], [2, ''], line);
+    t.regex(stderr, /^weft: format: there is no field nosuch\n {6}Fields are \w+, [^\n]+\.\n$/, line);
+  }
+});
+
+test('lists of a network or node that is not there are errors, with what was perhaps meant', async (t) => {
+  const unknown = (kind: string, name: string, next: string): RegExp =>
+    new RegExp(`^weft: ${kind} ${name}: there is no such ${kind}\n      ${next}\n$`);
+  for (const [line, stderr] of [
+    ['ipam show --network blu', unknown('network', 'blu', 'Did you mean blue\\?')],
+    ['ipam show --network other', unknown('network', 'other', 'See weft network ls.')],
+    ['top --node other', unknown('node', 'other', 'See weft node ls.')],
+    ['connectivity test --network other', unknown('network', 'other', 'See weft network ls.')],
+    ['connectivity test --nodes a,other', unknown('node', 'other', 'See weft node ls.')],
+    ['ping a --network other', /^weft: network other: no path of it leads to a\n/],
+  ] as const) {
+    const ran = await fakes.weft(...line.split(' '));
+    t.deepEqual([ran.code, ran.stdout], [1, ''], line);
+    t.regex(ran.stderr, stderr, line);
+  }
+});
+
+async function saysFirst(
+  t: ExecutionContext,
+  args: readonly string[],
+  env: Record<string, string>,
+): Promise<string> {
+  const child = spawn(WEFT, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
+  t.teardown(() => void child.kill('SIGKILL'));
+  let said = '';
+  child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()));
+  await until(`weft ${args[0]} says for what it waits`, () => said !== '');
+  child.kill('SIGKILL');
+  return said;
+}
+
+test('a node that has begun to answer is waited for aloud, too', async (t) => {
+  const own = new Fakes();
+  await own.start();
+  let release: () => void = () => undefined;
+  own.held = new Promise((resolve) => (release = resolve));
+  t.teardown(() => {
+    release();
+    own.stop();
+  });
+  const env = { WEFT_CONTROLLER: own.address, WEFT_AGENT: own.socket };
+  t.is(await saysFirst(t, ['diff'], env), `weft: waiting for the agent at ${own.socket}\n`);
+  t.is(
+    await saysFirst(t, ['diff', 'a'], env),
+    `weft: waiting for node a, through the controller at ${own.address}\n`,
+  );
+});
+
+test('several short waits are a long one, and what was shown meanwhile ends it', async (t) => {
+  const write = process.stderr.write.bind(process.stderr);
+  let said = '';
+  t.teardown(() => void (process.stderr.write = write));
+  process.stderr.write = (text: string): boolean => {
+    said += text;
+    return true;
+  };
+  seen();
+  const began = performance.now();
+  let waits = 0;
+  for (; said === ''; waits++) await notSilently('several', () => delay(400));
+  process.stderr.write = write;
+  t.regex(said, /^(?:weft: waiting for several\n)$/);
+  t.true(performance.now() - began > 1900);
+  t.true(waits <= 7, String(waits));
+});
+
 test('streams and calls by HTTP do not wait silently either', async (t) => {
   const agent = join(fakes.folder, 'silent.sock');
   // The kernel takes connections for a process that is stopped.
   const server = createServer((connection) => connection.on('error', () => undefined)).listen(agent);
   await once(server, 'listening');
   t.teardown(() => void server.close());
-  const env = { ...process.env, WEFT_CONTROLLER: fakes.address, WEFT_AGENT: agent };
-  // A question with many answers; a change, which may take half a minute.
-  for (const args of [['diff'], ['attach', 'blue', 'web']]) {
-    const child = spawn(WEFT, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
-    t.teardown(() => void child.kill('SIGKILL'));
-    let said = '';
-    child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()));
-    await until(`weft ${args[0]} says for whom it waits`, () => said !== '');
-    t.is(said, `weft: waiting for the agent at ${agent}\n`);
-    child.kill('SIGKILL');
-  }
+  const env = { WEFT_CONTROLLER: fakes.address, WEFT_AGENT: agent };
+  // A question with many answers; changes, which may take half a minute; names alone.
+  for (const args of [['diff'], ['attach', 'blue', 'web'], ['detach', 'blue', 'web'], ['ps', '-q']])
+    t.is(await saysFirst(t, args, env), `weft: waiting for the agent at ${agent}\n`);
 });
 
 test('tables fit the terminal: the widest columns give way, and headings stay', (t) => {

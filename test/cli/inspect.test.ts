@@ -98,7 +98,16 @@ test.serial('a word is found in the documented order, and what is ambiguous is a
   t.like(fakes.asked.at(-1), ['agent inspect', { node: '', query }]);
   const unknown = await fakes.weft('ping', 'nobody');
   t.is(unknown.code, 1);
-  t.regex(unknown.stderr, /nobody: no endpoint, container or node is called so/);
+  t.is(
+    unknown.stderr,
+    'weft: nobody: no endpoint, container or node is called so\n      See weft endpoint ls and weft node ls.\n',
+  );
+  const any = await fakes.weft('inspect', 'blu');
+  t.is(any.code, 1);
+  t.is(
+    any.stderr,
+    'weft: blu: no endpoint, container, node or network is called so\n      Did you mean blue? See weft endpoint ls, weft node ls and weft network ls.\n',
+  );
 });
 
 test.serial('without an agent on this host `check` fails, and says so', async (t) => {

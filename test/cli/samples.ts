@@ -2,6 +2,7 @@
 import { formatToken, newToken } from '../../core/identity.js';
 import { Check, LinkTraffic, type NodeAnswer, PingPath } from '../../proto/gen/weft/v1/inspection.js';
 import { IpamFinding } from '../../proto/gen/weft/v1/ipam.js';
+import type { Policy } from '../../proto/gen/weft/v1/controller.js';
 import type { Token } from '../../proto/gen/weft/v1/identity.js';
 import type { Endpoint, Network, Node, Problem, Status } from '../../proto/gen/weft/v1/types.js';
 
@@ -261,6 +262,11 @@ export const answers: Record<string, NonNullable<NodeAnswer['answer']>[]> = {
       value: LinkTraffic.fromPartial({ kind: 'endpoint', network: 'blue', id: 'aa', name: 'web' }),
     },
   ],
+};
+
+export const policy: Policy = {
+  ...{ name: 'p', from: ['role=web'], to: ['role=db'], ports: ['tcp/5432'] },
+  ...{ createdAt: '2026-01-01T00:00:00.000Z', pending: [] },
 };
 
 export const ipamFinding: IpamFinding = IpamFinding.fromPartial({

@@ -104,7 +104,10 @@ test.serial('what could not be found out, and what it was not asked rightly', as
   const away = await told(t, 'h1');
   lab.etcd = etcd;
   t.deepEqual([away.code, away.stdout], [0, 'nothing to do\n']);
-  t.regex(away.stderr, /^weft agent: etcd has not answered within 5 s: .*state directory alone/);
+  t.regex(
+    away.stderr,
+    /^weft agent: waiting for etcd\nweft agent: etcd has not answered within 5 s: .*state directory alone/,
+  );
   const broken = await dryRun('h1', '--state-dir', '/etc/passwd');
   t.is(broken.code, 1, broken.stderr);
   t.regex(

@@ -271,9 +271,9 @@ test.serial('custom names: added, listed, resolved, and deleted with their netwo
     [['add', 'x', '192.0.2.256'], 2, /not an IP address/],
     [['add', 'x', '224.0.0.1'], 2, /not the address of one host/],
     [['add', 'x', '192.0.2.1'], 1, /several \(Red, blue\)/],
-    [['add', 'x', '192.0.2.1', '--network', 'nope'], 1, /no network nope/],
+    [['add', 'x', '192.0.2.1', '--network', 'nope'], 1, /network nope: there is no such network/],
     [['rm', 'x'], 1, /no network has an added name x/],
-    [['ls', '--network', 'nope'], 1, /no network nope/],
+    [['ls', '--network', 'nope'], 1, /network nope: there is no such network/],
     [['lookup', 'db', '--from', 'nobody'], 1, /not attached/],
   ] as const) {
     const { code: exit, stderr } = await lab.weft('h1', 'dns', ...words);
