@@ -82,7 +82,7 @@ export function parsePipework(argv: readonly string[]): PipeworkCall {
     );
   }
   const detach = words.take('--detach');
-  const force = !detach && words.take('--force');
+  const force = !detach && words.takeAnywhere('--force');
   const hostif = words.next('the host’s interface');
   refuseKind(hostif);
   const host = hostif.startsWith('mac:')
@@ -207,11 +207,19 @@ export function macOfText(text: string): string {
 class Words {
   #at = 0;
 
-  constructor(private readonly argv: readonly string[]) {}
+  constructor(private argv: readonly string[]) {}
 
   take(word: string): boolean {
     if (this.argv[this.#at] !== word) return false;
     this.#at += 1;
+    return true;
+  }
+
+  /** For a word of weft's own: pipework's have their places. */
+  takeAnywhere(word: string): boolean {
+    const at = this.argv.indexOf(word, this.#at);
+    if (at < 0) return false;
+    this.argv = this.argv.toSpliced(at, 1);
     return true;
   }
 

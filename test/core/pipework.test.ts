@@ -37,6 +37,7 @@ const understood: Record<string, PipeworkCall> = {
   'eth1 netns:/run/netns/c1 192.168.1.1/24': attach({ host: { name: 'eth1' }, guest: 'netns:/run/netns/c1' }),
   'mac:52:54:00:00:00:01 c1 192.168.1.1/24': attach({ host: { mac: '52:54:00:00:00:01' } }),
   '--force eth0 c1 192.168.1.1/24': attach({ host: { name: 'eth0' }, force: true }),
+  'eth0 c1 192.168.1.1/24 --force': attach({ host: { name: 'eth0' }, force: true }),
   '--detach br1 c1': { do: 'detach', host: { name: 'br1' }, guest: 'c1', ifname: 'eth1' },
   '--detach br1 -i eth2 c1': { do: 'detach', host: { name: 'br1' }, guest: 'c1', ifname: 'eth2' },
   '--wait': { do: 'wait', ifname: 'eth1' },
