@@ -1,4 +1,4 @@
-// Writes a file of a command: to a file that only its owner reads, or to standard output.
+// Writes a file of a command, or to standard output.
 import { once } from 'node:events';
 import { closeSync, openSync, writeSync } from 'node:fs';
 
@@ -9,11 +9,19 @@ export interface FileWriter {
   close(): void;
 }
 
-/** @param path `-`: standard output. @throws WeftError before anything is asked */
-export function openFile(path: string): FileWriter {
+/** Only its owner reads it. */
+const PRIVATE = 0o600;
+/** As the caller's umask has it. */
+export const PUBLIC = 0o666;
+
+/** @param path `-`: standard output @param option that gave it @throws WeftError before anything is asked */
+export function openFile(path: string, option = '-w', mode = PRIVATE): FileWriter {
   if (path === '-') {
     if (process.stdout.isTTY)
-      throw invalidArgument('-w -: a terminal cannot show this', 'Give a file, or lead it into a program.');
+      throw invalidArgument(
+        `${option} -: a terminal cannot show this`,
+        'Give a file, or lead it into a program.',
+      );
     return {
       write: async (bytes) => {
         if (!process.stdout.write(bytes)) await once(process.stdout, 'drain');
@@ -22,7 +30,7 @@ export function openFile(path: string): FileWriter {
     };
   }
   try {
-    const fd = openSync(path, 'w', 0o600);
+    const fd = openSync(path, 'w', mode);
     return {
       write: (bytes) => {
         writeSync(fd, bytes);
@@ -31,6 +39,9 @@ export function openFile(path: string): FileWriter {
       close: () => closeSync(fd),
     };
   } catch (error) {
-    throw failedPrecondition(`${path}: cannot be written: ${messageOf(error)}`, 'Give another file with -w.');
+    throw failedPrecondition(
+      `${path}: cannot be written: ${messageOf(error)}`,
+      `Give another file with ${option}.`,
+    );
   }
 }

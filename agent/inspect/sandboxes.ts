@@ -21,7 +21,9 @@ const SMALL = 100;
 
 export interface SandboxesOptions {
   kernel: Pick<Kernel, 'openTestNamespace'>;
-  memberships: { get(network: string): Membership | undefined };
+  memberships: { get(network: string): Membership | undefined; leave(network: string): Promise<void> };
+  /** Whether a network has containers here. */
+  isUsed: (network: string) => boolean;
   attach: (request: AttachRequest, signal: AbortSignal) => Promise<Endpoint>;
   detach: (request: { network: string; target: string }) => Promise<unknown>;
 }
@@ -34,6 +36,8 @@ interface Running {
 export class Sandboxes {
   readonly #running = new Map<string, Running>();
   readonly #ends = new Set<Promise<void>>();
+  /** Networks that the node is on for temporary containers alone, and how many of them there are. */
+  readonly #visited = new Map<string, number>();
   readonly #stopping = new AbortController();
 
   constructor(private readonly options: SandboxesOptions) {}
@@ -45,7 +49,10 @@ export class Sandboxes {
   ): AsyncGenerator<{ $case: 'sandbox'; value: Endpoint }> {
     const signal = AbortSignal.any([caller, this.#stopping.signal]);
     const { kernel, attach } = this.options;
+    // A network that is being left cannot be joined.
+    await Promise.all(this.#ends);
     const namespace = kernel.openTestNamespace();
+    this.#visit(network);
     const target = `netns:${namespace.path}`;
     let endpoint: Endpoint | undefined;
     try {
@@ -79,6 +86,27 @@ export class Sandboxes {
       await this.options.detach(where).catch(() => undefined);
     }
     namespace.close();
+    await this.#endVisit(where.network);
+  }
+
+  #visit(network: string): void {
+    const before = this.#visited.get(network);
+    if (before !== undefined || this.options.memberships.get(network) === undefined)
+      this.#visited.set(network, (before ?? 0) + 1);
+  }
+
+  /** The last one gives the node's subnet back, unless somebody else has come to use it. */
+  async #endVisit(network: string): Promise<void> {
+    const before = this.#visited.get(network);
+    if (before === undefined) return;
+    if (before > 1) {
+      this.#visited.set(network, before - 1);
+      return;
+    }
+    this.#visited.delete(network);
+    const { memberships, isUsed } = this.options;
+    // Without etcd the node stays on it, as on any other.
+    if (!isUsed(network)) await memberships.leave(network).catch(() => undefined);
   }
 
   async stop(): Promise<void> {

@@ -69,6 +69,7 @@ export async function serve(opened: Opened, parts: Parts, plugins: readonly Plug
   });
   const sandboxes = new Sandboxes({
     ...{ kernel, memberships },
+    isUsed: (name) => parts.endpoints.list().some(({ network }) => network === name),
     attach: (request, signal) => api.attach(request, signal),
     detach: (request) => api.detach(request, shutdown.signal),
   });

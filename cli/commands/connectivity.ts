@@ -1,6 +1,4 @@
 // weft connectivity test: temporary containers on every node, and what gets through between them.
-import { writeFileSync } from 'node:fs';
-
 import type { Command } from 'commander';
 
 import { failedPrecondition, messageOf, WeftError } from '../../core/errors.js';
@@ -8,7 +6,9 @@ import type { Action } from '../action.js';
 import { integer, names, networkName } from '../checks.js';
 import { READ_MS, type Connector } from '../connect.js';
 import { chosenPairs, junit, type Test } from '../connectivity-plan.js';
-import { onInterrupt } from '../foreground.js';
+import { ExitError } from '../exit.js';
+import { openFile, PUBLIC } from '../file-writer.js';
+import { exitCodeOf, onInterrupt } from '../foreground.js';
 import { chosen } from '../known.js';
 import { answersOf, askNode, forEachNode, listNodes } from '../nodes.js';
 import { table, type Result } from '../output.js';
@@ -50,13 +50,15 @@ export function connectivityCommands(program: Command, action: Action): void {
     .action(
       action(async ({ connect }, _words, options: Options): Promise<Result> => {
         options.network?.forEach((name) => networkName(name));
+        const report = options.junit === undefined ? undefined : openFile(options.junit, '--junit', PUBLIC);
         const { nodes, networks } = await placesOf(connect, options);
         const tests = await withBoxes(connect, { nodes, networks, publish: options.publish }, (boxes) =>
           testAll(connect, boxes, { nodes, networks, publish: options.publish }),
         );
         const isGood = tests.every(({ ok }) => ok);
         if (!isGood) process.exitCode = 1;
-        if (options.junit !== undefined) writeFileSync(options.junit, junit(tests));
+        await report?.write(Buffer.from(junit(tests)));
+        report?.close();
         return { value: { ok: isGood, tests }, text: () => textOf(tests) };
       }),
     );
@@ -101,7 +103,14 @@ async function withBoxes(
   work: (boxes: readonly Box[]) => Promise<Test[]>,
 ): Promise<Test[]> {
   const end = new AbortController();
-  onInterrupt(() => end.abort());
+  const interrupted = new Promise<never>((_resolve, reject) =>
+    onInterrupt(() => {
+      reject(new ExitError('ABORTED', exitCodeOf('SIGINT'), 'the test was interrupted; its containers end'));
+      end.abort();
+    }),
+  );
+  // It may come before anybody waits for it.
+  interrupted.catch(() => undefined);
   const boxes: Box[] = [];
   const failed: Test[] = [];
   const ended: Promise<void>[] = [];
@@ -135,7 +144,7 @@ async function withBoxes(
         nodes.map(({ name }) => name),
         (node) => open(node, network.name, network === networks[0] && !network.internal ? publish : 0),
       );
-    return [...failed, ...(await work(boxes))];
+    return [...failed, ...(await Promise.race([work(boxes), interrupted]))];
   } finally {
     end.abort();
     await Promise.all(ended);

@@ -215,6 +215,13 @@ test.serial(
       const left = await lab.json<EndpointJson[]>('h1', 'endpoint', 'ls');
       return left.every(({ name }) => !name.startsWith('weft-test-'));
     });
+    // Nor is a node on a network for the test alone, and what has containers stays.
+    await lab.until('the subnets are given back', async () => {
+      const { leases } = await lab.json<{ leases: object[] }>('h1', 'network', 'inspect', 'red');
+      return leases.length === 0;
+    });
+    t.is((await lab.json<{ leases: object[] }>('h1', 'network', 'inspect', 'blue')).leases.length, 2);
+    t.deepEqual(await lab.json('h1', 'diff', 'h2'), { steps: [] });
     // A dropped port is found.
     await lab.sh('h2', BLOCK);
     const blocked = await lab.weft('h1', 'connectivity', 'test', '--network', 'blue', '-o', 'json');
@@ -249,6 +256,10 @@ test.serial(
         (await names()).some((name) => name.startsWith('weft-test-')),
       );
       await end();
+      if (how === 'SIGINT')
+        await lab.until('it says so, and judges nothing', () =>
+          lab.process('tester').log().endsWith('weft: the test was interrupted; its containers end\n'),
+        );
       if (how === 'the agent') await lab.startAgents(['h2']);
       await lab.until(`nothing is left after ${how}`, async () => (await names()).join() === 'db,web');
     }
