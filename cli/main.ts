@@ -100,6 +100,8 @@ export function buildProgram(): Command {
     .version(version, '-V, --version', 'print the version')
     .enablePositionalOptions(false)
     .showSuggestionAfterError(false)
+    // At 80 columns the help of the program has less beside its longest command than what is wrapped by default.
+    .configureHelp({ minWidthToWrap: 20 })
     .exitOverride()
     // main prints errors.
     .configureOutput({ writeErr: () => undefined });

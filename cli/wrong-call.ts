@@ -16,7 +16,14 @@ export function explainWrongCall(
   const path = pathOf(command);
   const help = path.length === 0 ? 'See `weft help`.' : `See \`weft ${path.join(' ')} --help\`.`;
   if (error.code === 'commander.help')
-    return wrong('a command is missing', 'See `weft help` and `weft COMMAND --help`.');
+    return path.length === 0
+      ? wrong('a command is missing', 'See `weft help` and `weft COMMAND --help`.')
+      : wrong(
+          `a command is missing behind \`weft ${path.join(' ')}\``,
+          `There are ${commandsOf(command)
+            .map((one) => one.name())
+            .join(', ')}. ${help}`,
+        );
   const [cause = '', ...more] = error.message.replace(/^error: /, '').split('\n');
   const next = more
     .join(' ')

@@ -64,7 +64,10 @@ const WRONG: [line: string, named: RegExp][] = [
   ['network ls --controller nowhere', /nowhere/],
   ['network ls --tls-ca /nonexistent/ca.pem', /--tls-cert/],
   ['network ls --tls-ca /nonexistent/a --tls-cert /nonexistent/b --tls-key /nonexistent/c', /nonexistent/],
-  ['network', /a command is missing/],
+  [
+    'network',
+    /a command is missing behind `weft network`\n {6}There are create, ls, inspect, rm, .*`weft network --help`/,
+  ],
   // What lists and others have is known before they ask.
   ...[
     'network ls',
@@ -170,6 +173,20 @@ test('an unreachable service: which one, and how to start it', async (t) => {
   t.like(JSON.parse(controller.stdout), { error: { code: 'UNAVAILABLE' } });
   t.is(agent.code, 1);
   t.regex(agent.stderr, /\/nonexistent\/agent\.sock[\s\S]*weft agent/);
+});
+
+test('a file that cannot be written is found before anything is asked', async (t) => {
+  for (const [line, option] of [
+    ['bundle -w /nonexistent/x', '-w'],
+    ['connectivity test --junit /nonexistent/x', '--junit'],
+  ] as const) {
+    const ran = await run(line.split(' '), UNREACHABLE);
+    t.is(ran.code, 1);
+    t.regex(
+      ran.stderr,
+      new RegExp(`^weft: /nonexistent/x: cannot be written: .*\n {6}Give another file with ${option}\\.\n$`),
+    );
+  }
 });
 
 test('stack traces are shown with --log-level debug only', async (t) => {

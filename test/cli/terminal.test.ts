@@ -110,6 +110,18 @@ test('a terminal of another charset gets characters that it has', async (t) => {
   t.regex(await shown('"$WEFT" status'), /that’s all/);
 });
 
+test('help fits a terminal of 80 columns', async (t) => {
+  for (const line of ['help', 'help attach', 'help network']) {
+    const text = lines(await shown(`"$WEFT" ${line}`, {}, 80));
+    t.true(text.length > 10, line);
+    t.deepEqual(
+      text.filter((one) => one.length > 80),
+      [],
+      line,
+    );
+  }
+});
+
 const WAITING = `weft: waiting for the agent at ${silent}`;
 
 test('the line of a command that waits is gone when it has an answer', async (t) => {
