@@ -3,6 +3,11 @@
 /** By the words of a command, the longest first. */
 const COMMANDS: ReadonlyMap<string, string> = new Map(
   Object.entries({
+    // Programs, by whose names people look for their words.
+    docker: 'docs/from-docker-overlay.md has weft’s words for Docker’s.',
+    flannel: 'docs/from-flannel.md has weft’s words for flannel’s; weft agent is flanneld’s place.',
+    flanneld: 'weft agent takes the place of flanneld; see docs/from-flannel.md.',
+    weave: 'docs/from-weave.md has weft’s words for Weave’s.',
     // What people type at first.
     ls: 'weft network ls, weft endpoint ls and weft node ls list things.',
     list: 'weft network ls, weft endpoint ls and weft node ls list things.',

@@ -14,7 +14,7 @@ export function unknownName(
 
 /** What a word may be the name of, where it may name several kinds of things. */
 export interface Places {
-  endpoints: Iterable<{ name: string; aliases: readonly string[] }>;
+  endpoints: Iterable<{ name: string; network: string; aliases: readonly string[] }>;
   nodes: Iterable<{ name: string }>;
   /** Absent: the word does not mean networks. */
   networks?: Iterable<string> | undefined;
@@ -23,7 +23,7 @@ export interface Places {
 /** @param places where it was looked for */
 export function unknownPlace(word: string, { endpoints, nodes, networks }: Places): WeftError {
   const known = [
-    ...[...endpoints].flatMap(({ name, aliases }) => [name, ...aliases]),
+    ...[...endpoints].flatMap(({ name, network, aliases }) => [name, ...aliases, `${name}.${network}`]),
     ...[...nodes].map(({ name }) => name),
     ...(networks ?? []),
   ];

@@ -1,11 +1,12 @@
 // Join checks: whether this node can be, or stay, on a network.
 import type { Membership, Parent, Underlay } from '../../core/compile.js';
 import { allowsVlan, driverOf } from '../../core/drivers/index.js';
-import { failedPrecondition, notFound, unavailable, type WeftError } from '../../core/errors.js';
+import { failedPrecondition, unavailable, type WeftError } from '../../core/errors.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import { describeStep } from '../../core/plan.js';
 import { checkOverlap } from '../../core/overlap.js';
 import type { Lease } from '../../core/records.js';
+import { unknownName } from '../../daemon/unknown.js';
 import type { Store } from '../../store/store.js';
 import { notServed, unservedConfig } from '../../store/unserved.js';
 import type { StepFailure } from '../kernel/index.js';
@@ -23,10 +24,7 @@ export function knownNetwork(store: Store, name: string): Network {
       'Try again when etcd is back.',
     );
   }
-  throw notFound(
-    `there is no network ${name}`,
-    'See `weft network ls`, or make it with `weft network create`.',
-  );
+  throw unknownName('network', name, store.view.networks.keys());
 }
 
 /** @throws WeftError FAILED_PRECONDITION, INVALID_ARGUMENT, ALREADY_EXISTS that names the conflict */

@@ -98,6 +98,7 @@ const WRONG: [line: string, next: RegExp][] = [
   ['network crate', /Did you mean `weft network create`\? See `weft network --help`/],
   ['stat', /Did you mean `weft status`\? See `weft help`/],
   ['stats', /weft top/],
+  ['weave status', /docs\/from-weave\.md/],
   ['network foo', /See `weft network --help`/],
   ['endpoint ls --ntwork x', /Did you mean --network\? See `weft endpoint ls --help`/],
   ['launch', /weft init/],

@@ -148,7 +148,12 @@ test.serial('wrong calls are refused before anything is created', async (t) => {
   await usage(['--restart', 'sometimes'], /sometimes/);
   await usage(['--name', '-x'], /-x/);
   t.is((await weft('run')).code, 2);
-  await refused(t, ['run', '--network', 'nope', '--', 'true'], 'NOT_FOUND', /there is no network nope/);
+  await refused(
+    t,
+    ['run', '--network', 'nope', '--', 'true'],
+    'NOT_FOUND',
+    /network nope: there is no such network/,
+  );
   await refused(t, ['exec', 'nope', '--', 'true'], 'NOT_FOUND', /no container nope/);
   await refused(t, ['stop', 'nope'], 'NOT_FOUND', /no container nope/);
   const away = await exec(lab.place('h1').inside([WEFT, 'run', '--agent', '/nowhere.sock', '--', 'true']));
@@ -387,7 +392,7 @@ test.serial('a host joins a network, and leaves it', async (t) => {
     'ALREADY_EXISTS',
     /name is gate, not other[^]*weft hide blue/,
   );
-  await refused(t, ['expose', 'nope'], 'NOT_FOUND', /there is no network nope/);
+  await refused(t, ['expose', 'nope'], 'NOT_FOUND', /network nope: there is no such network/);
   await refused(t, ['expose', 'blue', '--ip', '10.1.0.1'], 'ALREADY_EXISTS', /ip is/);
   t.is((await weft('hide', 'blue')).code, 0);
   await refused(t, ['expose', 'blue', '--ip', '10.1.0.1'], 'INVALID_ARGUMENT', /outside network blue/);

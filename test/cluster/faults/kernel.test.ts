@@ -336,7 +336,7 @@ fault('a kernel feature missing: 802.1Q and VLAN filtering', async (f) => {
   await cluster.etcdctl('put', '/weft/networks/lan/config', JSON.stringify(config));
   const attach = await cluster.until('the network is known', async () => {
     const one = await cluster.weft('h1', 'attach', 'lan', cluster.ns('c3'));
-    return !/no network lan/.test(one.stderr) && one;
+    return !/no such network/.test(one.stderr) && one;
   });
   f.same(attach.code, 1, 'an attach is refused');
   f.check(
