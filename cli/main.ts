@@ -155,7 +155,7 @@ const SHOWS = new Set(['show', 'inspect', 'status', 'check', 'ping', 'top', 'dif
 const NAMELESS = new Set([
   ...['status', 'check', 'ping', 'top', 'diff', 'version', 'trace', 'events', 'capture', 'bundle'],
   ...['connectivity test', 'policy test', 'ipam check', 'ca show', 'ca init', 'ca rotate', 'ca issue'],
-  ...['token create', 'login', 'init', 'join', 'leave'],
+  ...['token create', 'login', 'init', 'join', 'leave', 'ui'],
 ]);
 
 const DAEMONS_AND_SCRIPTS = new Set(['agent', 'controller', 'completion']);
