@@ -131,7 +131,8 @@ export const attachmentAlias = ({ name, hostInterface }: Attachment): string =>
   `weft pipework ${name} on ${hostInterface.name}`;
 
 /** The VLAN that the port is in; undefined where the bridge has none, or assigns it. */
-function portVlan({ hostInterface, vlan }: Attachment): number | undefined {
+/** The VLAN of its frames on the bridge; undefined: as the bridge has it. */
+export function portVlan({ hostInterface, vlan }: Attachment): number | undefined {
   if (vlan !== undefined) return vlan;
   if (hostInterface.kind === 'nic') return hostInterface.native;
   return hostInterface.vlans && hostInterface.made ? UNTAGGED : undefined;

@@ -14,6 +14,7 @@ import {
   compileAttachment,
   differences,
   attachmentMac,
+  portVlan,
   type HostInterface,
   type Attachment,
 } from '../../core/attachment.js';
@@ -113,12 +114,12 @@ export class Attachments {
     );
     if (there !== undefined) return same(request, there);
     await this.#checkNames(attach);
-    this.#checkAddress(request);
     const hostInterface = await findHostInterface({ ...this.options, known: this.#hostInterfaces }, request);
     checkVlan(hostInterface, request.vlan);
     const actual = await namespace.observe([]);
     checkDefaultRoute(request, target, actual.objects);
     const attachment = describe(attach, hostInterface);
+    if (request.force !== true) this.#checkAddress(attachment);
     const { host, container } = compileAttachment(attachment);
     const { reconciler, state, log } = this.options;
     await allOrNothing(log, attachment.id, async (rollback) => {
@@ -158,13 +159,16 @@ export class Attachments {
   }
 
   /** @throws WeftError ALREADY_EXISTS if another container on the bridge has the address, in the same VLAN */
-  #checkAddress({ host, address, vlan, force }: AttachRequest): void {
-    if (address === undefined || force === true) return;
+  #checkAddress(attachment: Attachment): void {
+    const { address, vlan } = attachment;
+    if (address === undefined) return;
+    const host = attachment.hostInterface.name;
     const ip = parseInterface(address).address;
     const other = this.list().find(
       (one) =>
         one.hostInterface.name === host &&
-        one.vlan === vlan &&
+        // Without one it is the bridge's own, which may be asked for, too.
+        portVlan(one) === portVlan(attachment) &&
         one.address !== undefined &&
         parseInterface(one.address).address.equals(ip),
     );

@@ -164,6 +164,30 @@ test('an attachment that cannot be saved leaves the default route unchanged', as
   t.true(node.kernel.has('route default via 10.9.0.1 dev eth1', path('c1')));
 });
 
+test('an address is of one container in each VLAN of a bridge, the untagged one included', async (t) => {
+  const node = await startNode(t);
+  for (const name of ['c1', 'c2']) node.kernel.addContainer(path(name)).changeLink('lo', {});
+  const on = (guest: string, ifname: string, vlan?: number, force?: true): Promise<unknown> =>
+    node.attachments.attach({
+      ...{ host: 'ovs0', guest: `netns:${path(guest)}`, ifname, address: '10.9.0.2/24' },
+      ...(vlan === undefined ? {} : { vlan }),
+      ...(force === undefined ? {} : { force }),
+    });
+  await on('c1', 'eth1');
+  await on('c1', 'eth2', 100);
+  await on('c2', 'eth3', 200);
+  const taken = (where: string): { code: string; message: string } => ({
+    code: 'ALREADY_EXISTS',
+    message: `pipework: 10.9.0.2 is the address of netns:${path('c1')} on ${where}`,
+  });
+  await t.throwsAsync(on('c2', 'eth1'), taken('ovs0'));
+  await t.throwsAsync(on('c2', 'eth1', 1), taken('ovs0, VLAN 1'));
+  await t.throwsAsync(on('c2', 'eth1', 100), taken('ovs0, VLAN 100'));
+  t.is(node.attachments.list().length, 3);
+  await on('c2', 'eth1', 1, true);
+  t.is(node.attachments.list().length, 4);
+});
+
 test('an attachment whose default route the kernel rejects is not saved', async (t) => {
   const node = await startNode(t);
   container(node);
