@@ -1,7 +1,8 @@
 // Calls of this host's agent by HTTP: without gRPC, which takes longer to load than an attach to be made.
 import { request as httpRequest } from 'node:http';
 
-import { deadlineExceeded, parseErrorCode, WeftError } from '../core/errors.js';
+import { parseErrorCode, WeftError } from '../core/errors.js';
+import { hangs } from './hangs.js';
 
 /**
  * @param socket the agent's
@@ -53,12 +54,7 @@ function post(
       });
     });
     const late = setTimeout(() => {
-      reject(
-        deadlineExceeded(
-          `the agent at ${socketPath} did not answer in time`,
-          'Try again; its log may say why.',
-        ),
-      );
+      reject(hangs(`the agent at ${socketPath}`));
       call.destroy();
     }, deadlineMs);
     call.on('error', () => {

@@ -20,6 +20,7 @@ import { IpamServiceClient } from '../proto/gen/weft/v1/ipam.js';
 import { KeyServiceClient } from '../proto/gen/weft/v1/keys.js';
 import { TraceServiceClient } from '../proto/gen/weft/v1/trace.js';
 import { HostServiceClient, RuntimeServiceClient } from '../proto/gen/weft/v1/runtime.js';
+import { hangs } from './hangs.js';
 import { printWarning } from './output.js';
 
 const CLIENTS = {
@@ -85,7 +86,11 @@ export async function watch<S extends ServiceName, Q, E>(of: Watch<S, Q, E>): Pr
     await new Promise<void>((resolve, reject) => {
       const stream = method(client as ServiceClient<S>).call(client, request);
       const late = setTimeout(() => {
-        reject(deadlineExceeded(`${peer} did not answer within ${deadlineMs / 1000} s`, next));
+        reject(
+          remote === undefined
+            ? hangs(peer)
+            : deadlineExceeded(`${peer} did not answer within ${deadlineMs / 1000} s`, next),
+        );
         stream.cancel();
       }, deadlineMs);
       const end = (): void => {
@@ -145,12 +150,7 @@ function away(
   { peer, at, next }: Pick<Ask<ServiceName, unknown, unknown>, 'peer' | 'at' | 'next'>,
 ): unknown {
   if (!(error instanceof WeftError) || error.cause === undefined) return error;
-  if (error.code === 'DEADLINE_EXCEEDED' && 'socket' in at)
-    // The kernel has taken the connection: the process is there.
-    return deadlineExceeded(
-      `${peer} did not answer in time: it hangs, is stopped (SIGSTOP), or has much to do`,
-      'Its log may say why. Where it stays so, restart it: traffic goes on meanwhile.',
-    );
+  if (error.code === 'DEADLINE_EXCEEDED' && 'socket' in at) return hangs(peer);
   if (error.code !== 'UNAVAILABLE') return error;
   return error.next === SEE_THAT_IT_RUNS ? unavailable(error.message, next, { cause: error.cause }) : error;
 }

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { parse } from 'yaml';
 
+import { callByHttp } from '../../cli/http-call.js';
 import { notFound } from '../../core/errors.js';
 import { readTls } from '../../daemon/tls.js';
 import { TestCa } from '../daemon/certificates.js';
@@ -308,4 +309,9 @@ test('an agent that hangs is told from one that is not there', async (t) => {
     (await ask(`${socket}.none`)).stdout,
     /why: the agent at \S+ does not answer: there is no such socket/,
   );
+  // Changes may take half a minute, and go by HTTP.
+  await t.throwsAsync(callByHttp(socket, 'detach', {}, 50), {
+    code: 'DEADLINE_EXCEEDED',
+    message: `the agent at ${socket} did not answer in time: it hangs, is stopped (SIGSTOP), or has much to do`,
+  });
 });

@@ -126,7 +126,10 @@ const WAITING = `weft: waiting for the agent at ${silent}`;
 
 test('the line of a command that waits is gone when it has an answer', async (t) => {
   const text = await shown('"$WEFT" diff', { WEFT_AGENT: silent }, 200);
-  t.true(text.startsWith(`${WAITING}\r${ESCAPE}[Kweft: the agent at `), text);
+  t.true(
+    text.startsWith(`${WAITING}\r${ESCAPE}[Kweft: the agent at ${silent} did not answer in time: it hangs`),
+    text,
+  );
 });
 
 test('Ctrl-C ends a command that waits, and its line', async (t) => {
