@@ -122,7 +122,7 @@ test('the program says and ends as its main does, for each kind of a wrong call'
       const words = line.split(' ');
       const ran = await run(words, UNREACHABLE);
       t.is(ran.code, 2, line);
-      t.deepEqual(ran, await runHere(words, UNREACHABLE), line);
+      t.deepEqual({ ...ran, waits: [] }, { ...(await runHere(words, UNREACHABLE)), waits: [] }, line);
     },
   );
 });
@@ -277,7 +277,7 @@ test('mutual TLS: a client with a certificate of the CA is served, one without i
 });
 
 test('a closed pipe is no error', async (t) => {
-  const ran = await new Promise<Ran>((resolve) => {
+  const ran = await new Promise<Omit<Ran, 'waits'>>((resolve) => {
     const script = '"$0" help | true; echo "${PIPESTATUS[0]}"';
     execFile('bash', ['--norc', '-c', script, WEFT], (error, stdout, stderr) =>
       resolve({ code: error?.code ?? 0, stdout, stderr }),

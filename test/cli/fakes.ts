@@ -47,8 +47,19 @@ export const WEFT = join(packageRoot, 'bin', 'weft');
 export interface Ran {
   code: number | string | null;
   stdout: string;
+  /** Without `waits`. */
   stderr: string;
+  /** The lines that say for what it waits: there are some on a machine that is busy enough, too. */
+  waits: string[];
 }
+
+const WAITS = /^weft: waiting for .*\n/gm;
+
+const ranAs = (code: Ran['code'], stdout: string, stderr: string): Ran => ({
+  ...{ code, stdout },
+  stderr: stderr.replaceAll(WAITS, ''),
+  waits: stderr.match(WAITS) ?? [],
+});
 
 /** The requests to a fake, in order. */
 export type Asked = [method: string, request: unknown][];
@@ -149,10 +160,9 @@ export class Fakes {
     await this.#listen(agent, `unix:${this.socket}`);
   }
 
-  /** Runs weft against the two, which answer at once: that it waits for them only says how busy this machine is. */
-  async weft(...args: string[]): Promise<Ran> {
-    const ran = await run(args, { WEFT_CONTROLLER: this.address, WEFT_AGENT: this.socket });
-    return { ...ran, stderr: ran.stderr.replaceAll(/^weft: waiting for .*\n/gm, '') };
+  /** Runs weft against the two. */
+  weft(...args: string[]): Promise<Ran> {
+    return run(args, { WEFT_CONTROLLER: this.address, WEFT_AGENT: this.socket });
   }
 
   /** Runs it in this process (`runHere`). */
@@ -237,7 +247,7 @@ export function run(args: readonly string[], env: Record<string, string> = {}, p
     () =>
       new Promise((resolve) => {
         execFile(program, args, options, (error, stdout, stderr) => {
-          resolve({ code: error === null ? 0 : (error.code ?? null), stdout, stderr });
+          resolve(ranAs(error === null ? 0 : (error.code ?? null), stdout, stderr));
         });
       }),
   );
@@ -265,7 +275,7 @@ export function runHere(args: readonly string[], env: Record<string, string> = {
     const [errors, interrupts] = [process.stdout.listeners('error'), process.listeners('SIGINT')];
     try {
       await main(args);
-      return { code: process.exitCode ?? 0, ...said };
+      return ranAs(process.exitCode ?? 0, said.stdout, said.stderr);
     } finally {
       for (const write of writes) write.mock.restore();
       for (const name of Object.keys(env)) delete process.env[name];
