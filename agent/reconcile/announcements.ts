@@ -20,9 +20,15 @@ export const addressesIn = (objects: readonly KernelObject[]): Announcement[] =>
     object.kind === 'address' ? [{ link: object.link, ip: bare(object.address) }] : [],
   );
 
-/** Of steps on the node: its own new addresses, and those that it answers for from now on. */
-export const announcedBy = (steps: readonly Step[]): Announcement[] =>
+/**
+ * Of steps on the node: its own new addresses, and those that it answers for from now on.
+ * @param all what the node is to have
+ */
+export const announcedBy = (steps: readonly Step[], all: () => Iterable<KernelObject>): Announcement[] =>
   steps.flatMap((step) => {
+    // With another MAC address a bridge asks for its neighbours, who remember that one then.
+    if (step.do === 'change-link')
+      return addressesIn([...all()]).filter(({ link }) => link === step.link.name);
     if (step.do === 'put' && step.object.kind === 'proxy')
       return [{ link: step.object.link, ip: step.object.ip }];
     if (step.do === 'put') return step.object.kind === 'address' ? addressesIn([step.object]) : NOTHING;

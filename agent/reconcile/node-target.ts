@@ -1,7 +1,7 @@
 // The node's own namespace as a target: all objects of all records.
 //
 // Link pairs reach into containers, whose namespaces are open only while the pairs are created.
-import type { Actual } from '../../core/objects/index.js';
+import { LINK_PREFIX, linkKey, type Actual } from '../../core/objects/index.js';
 import { plan, type Plan, type Step } from '../../core/plan.js';
 import type { Logger } from '../../daemon/log.js';
 import { type AgentMetrics, NODE, type Problems } from '../health/index.js';
@@ -55,8 +55,9 @@ export class NodeTarget implements Target {
     const { peers, missing } = await containers.openPeers(steps);
     try {
       const doable = steps.filter((step) => step.do !== 'create-link' || !missing.has(step.link.name));
-      const failures = await this.run(doable, peers);
-      const done = without(doable, failures);
+      const refused = await this.run(doable, peers);
+      const done = without(doable, refused);
+      const failures = refused.filter((failure) => !this.#isOver(failure));
       obstacles.push(...reportFailures(problems, NODE, failures, '', await this.#holders(failures)));
       this.obstacles = obstacles;
       // A renamed link, deleted just now, may have held what its successor needs (a VNI).
@@ -66,6 +67,13 @@ export class NodeTarget implements Target {
       this.#actual = undefined;
       for (const peer of peers.values()) peer.close();
     }
+  }
+
+  /** Of a link that no record wants any more: the record of the step's own object ends next. */
+  #isOver({ step }: StepFailure): boolean {
+    if (step.do !== 'put' || !('link' in step.object)) return false;
+    const { link } = step.object;
+    return link.startsWith(LINK_PREFIX) && this.desired.get(linkKey(link)) === undefined;
   }
 
   /** Who has the UDP ports that tunnels found in use. */
@@ -81,7 +89,7 @@ export class NodeTarget implements Target {
   async run(steps: readonly Step[], peers?: ReadonlyMap<string, KernelNamespace>): Promise<StepFailure[]> {
     const { announcer, kernel } = this.options;
     const failures = await applySteps(this.options, kernel.node, steps, peers);
-    const announced = announcedBy(without(steps, failures));
+    const announced = announcedBy(without(steps, failures), () => this.desired.all());
     if (announced.length > 0) announcer.repeat(() => kernel.node.announce(announced));
     return failures;
   }

@@ -392,6 +392,15 @@ test('a container’s route to its network goes as the route to the grown networ
   t.false(kernel.has('route 10.100.0.0/16 via 10.100.1.1 dev eth0', path));
 });
 
+test('a peer of a tunnel that no record wants is no problem: its own record ends next', async (t) => {
+  const { reconciler, problems } = await running({ prune: true });
+  t.teardown(() => reconciler.stop());
+  await reconciler.set(new RecordMap([[peer(4), compilePeer(of, lease(of.network, 4))]]));
+  await reconciler.set(new RecordMap([[{ kind: 'network', network: 'blue' }, undefined]]));
+  await reconciler.compare('asked');
+  t.deepEqual(problems.list(), []);
+});
+
 test('who answers for an address announces it, twice', async (t) => {
   const { kernel, reconciler, path } = await attached(t);
   const twice = (what: string): Promise<unknown> =>
@@ -408,6 +417,16 @@ test('who answers for an address announces it, twice', async (t) => {
   await reconciler.set(new RecordMap([[endpointKey('3'), guest.filter(({ kind }) => kind === 'route')]]));
   await reconciler.set(new RecordMap([[endpointKey('3'), undefined]]));
   await twice(`10.100.7.9 on wfbr4097 of ${NODE_PATH}`);
+  // Whoever was asked by it meanwhile remembers the other MAC address.
+  const before = kernel.announced.length;
+  kernel.breakByHand.changeLink('wfbr4097', { mac: '02:00:00:00:00:02' });
+  await reconciler.compare('asked');
+  const gateway = `10.100.1.1 on wfbr4097 of ${NODE_PATH}`;
+  await until(
+    'the gateway twice',
+    () => kernel.announced.slice(before).filter((one) => one === gateway).length === 2,
+    SOON,
+  );
   const { length } = kernel.announced;
   await reconciler.compare('asked');
   await new Promise((resolve) => setTimeout(resolve, 400));
