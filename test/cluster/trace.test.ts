@@ -460,7 +460,7 @@ test.serial('words: an id, an address, a name of several, none, and wrong calls'
   t.regex(text, /twice: means 2 containers: .*of blue on h1.*of green on h2/);
   t.is((await trace('c1', 'twice.blue')).verdict, 'reached');
   for (const [words, status, says] of [
-    [['c1', 'nonsense'], 1, /nonsense: is neither/],
+    [['c1', 'nonsense'], 1, /nonsense: no endpoint, container or node is called so/],
     [['c1', 'c1'], 2, /both ends are the same/],
     [['c1', 'c2', '--tcp', '0'], 2, /tcp/],
     [['c1', 'c2', '--tcp', '1', '--udp', '1'], 2, /exclude each other/],

@@ -1,10 +1,11 @@
 // Announcements in the real kernel: what neighbours remember changes at once, in both families.
 import { container, sh } from './private.js';
 
+import { readFileSync } from 'node:fs';
+
 import test from 'ava';
 
 import type { KernelNamespace } from '../../agent/kernel/kernel.js';
-import { closeFd, openSocket } from '../../agent/kernel/libc.js';
 import { openKernel } from '../../agent/kernel/linux.js';
 import { compileEndpoint, compileNetwork, macOf } from '../../core/compile.js';
 import type { KernelObject } from '../../core/objects/index.js';
@@ -48,8 +49,16 @@ test('a neighbour follows the node and a container, and learns of no address tha
 
   const gone = ['10.100.1.77', 'fd42:100:0:1::77'];
   remember(gone);
-  kernel.node.announce([...gone, '10.100.1.78', 'fd42:100:0:1::78'].map((ip) => ({ link: 'wfbr4097', ip })));
-  await until('the node answers', () => gone.every((ip) => seen(ip) === BRIDGE), { everyMs: 5 });
+  const unknown = ['10.100.1.78', 'fd42:100:0:1::78'];
+  // A frame may be lost: the agent announces each address twice.
+  await until(
+    'the node answers',
+    () => {
+      kernel.node.announce([...gone, ...unknown].map((ip) => ({ link: 'wfbr4097', ip })));
+      return gone.every((ip) => seen(ip) === BRIDGE);
+    },
+    { everyMs: 20 },
+  );
   t.deepEqual([seen('10.100.1.78'), seen('fd42:100:0:1::78')], ['', '']);
 
   const come = ['10.100.1.3', 'fd42:100:0:1::3'];
@@ -77,19 +86,14 @@ test('an announcement does not wait until the kernel has closed its socket', asy
   sh('ip link add wfbr1 type bridge; ip link set wfbr1 up');
   const kernel = await openKernel({ firewall: noFirewall });
   t.teardown(() => kernel.close());
-  const AF_PACKET = 17;
-  const sockets = (): number => sh('cat /proc/net/packet').trim().split('\n').length - 1;
+  const sockets = (): number =>
+    readFileSync('/proc/thread-self/net/packet', 'utf8').trim().split('\n').length - 1;
   const before = sockets();
-  const fastest = (work: () => void): number =>
-    Math.min(
-      ...Array.from({ length: 5 }, () => {
-        const began = performance.now();
-        work();
-        return performance.now() - began;
-      }),
-    );
-  const closing = fastest(() => closeFd(openSocket(AF_PACKET, 0)));
-  const announcing = fastest(() => kernel.node.announce([{ link: 'wfbr1', ip: '10.100.1.1' }]));
-  t.true(announcing < closing, `${announcing} ms and ${closing} ms`);
+  // Closed by another thread, it is often there still; closed by this one it never would be.
+  const isLeft = (): boolean => {
+    kernel.node.announce([{ link: 'wfbr1', ip: '10.100.1.1' }]);
+    return sockets() > before;
+  };
+  t.true(Array.from({ length: 50 }, isLeft).includes(true));
   await until('its socket is closed', () => sockets() === before, { everyMs: 5 });
 });

@@ -243,6 +243,14 @@ fault('a newcomer takes a subnet in the gap', async (f) => {
   await cluster.process('agent-h3').stop();
   await cluster.json('h1', 'node', 'rm', 'h3', '--force');
   await cluster.json('h1', 'network', 'rm', 'small', '--force');
+  await cluster.until('the network is gone from its nodes', async () => {
+    const all = await Promise.all(['h1', 'h2'].map((host) => statusOf(cluster, host)));
+    const links = await Promise.all(['h1', 'h2'].map((host) => cluster.sh(host, 'ip -o link')));
+    return (
+      all.every(({ networks }) => networks.every(({ name }) => name !== 'small')) &&
+      links.every((text) => !text.includes('wfvx4104'))
+    );
+  });
 });
 
 for (const [what, prefix] of [
