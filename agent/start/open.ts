@@ -81,13 +81,20 @@ export interface Opened extends Daemon, Access {
   changed: Hook<[]>;
 }
 
-/**
- * @param readOnly the state directory belongs to an agent that may run, and etcd is only followed
- * @throws WeftError FAILED_PRECONDITION where the kernel or the firewall cannot be used
- */
+/** Opens the kernel of a node. @throws WeftError FAILED_PRECONDITION where it or the firewall cannot be used */
+export type KernelOf = (daemon: Daemon, options: { readOnly: boolean }) => Promise<Kernel>;
+
+export interface AccessOptions {
+  /** The state directory belongs to an agent that may run, and etcd is only followed. */
+  readOnly?: boolean;
+  /** Absent: that of this host. */
+  kernelOf?: KernelOf;
+}
+
+/** @throws as KernelOf */
 export async function openAccess(
   daemon: Daemon,
-  { readOnly }: { readOnly: boolean } = { readOnly: false },
+  { readOnly = false, kernelOf = kernelOfHost }: AccessOptions = {},
 ): Promise<Access> {
   const { settings, identity, log, shutdown } = daemon;
   const access = readEtcdAccess(settings);
@@ -102,11 +109,18 @@ export async function openAccess(
     writer: networkWriter(controllers, controllerTls(daemon)),
     log,
   });
+  const kernel = await kernelOf(daemon, { readOnly });
+  shutdown.add('the kernel', () => kernel.close());
+  shutdown.add('the store', () => store.close());
+  return { kernel, store };
+}
+
+async function kernelOfHost({ settings, log }: Daemon, { readOnly }: { readOnly: boolean }): Promise<Kernel> {
   const firewall = await openFirewall(settings.firewall, { log });
   const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
   const keys = new WireguardKeys(settings.stateDir, { readOnly });
   const pumpDir = join(settings.runDir, 'pumps');
-  const kernel = await openKernel({
+  return await openKernel({
     firewall,
     loans,
     privateKey: (publicKey) => keys.privateKey(publicKey),
@@ -117,9 +131,6 @@ export async function openAccess(
       version,
     ),
   });
-  shutdown.add('the kernel', () => kernel.close());
-  shutdown.add('the store', () => store.close());
-  return { kernel, store };
 }
 
 /** The clouds as their own tools would find them. */
@@ -134,8 +145,11 @@ function pumpCommand(stateDir: string): string[] {
     : [process.execPath, `--node-options=${heap}`, '__pump', stateDir];
 }
 
-/** Settles when the node has a certificate and an underlay address; at boot the agent may start before the network is up. */
-export async function open(launch: Launch): Promise<Opened> {
+/**
+ * Settles when the node has a certificate and an underlay address; at boot the agent may start before the network is up.
+ * @param kernelOf opens the kernel of the node
+ */
+export async function open(launch: Launch, kernelOf: KernelOf = kernelOfHost): Promise<Opened> {
   const { log, shutdown } = launch;
   const { node, stateDir } = launch.settings;
   // Wrong files end the agent at once.
@@ -173,7 +187,7 @@ export async function open(launch: Launch): Promise<Opened> {
   readiness.waitsFor(undefined);
   const { settings } = daemon;
   const tls = controllerTls(daemon);
-  const { kernel, store } = await openAccess(daemon);
+  const { kernel, store } = await openAccess(daemon, { kernelOf });
   const plain = plainTextWarnings({
     etcd: settings.etcd,
     insecure: settings.controller.length > 0 && tls() === undefined,
