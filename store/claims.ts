@@ -224,8 +224,8 @@ async function ask(
     const asked = Number(header.revision);
     // A newer revision is the answer, or the end of the claim.
     const answered = (): boolean => {
-      const now = replica.plain(key);
-      return now === undefined ? replica.includes(asked) : now.modRevision > asked;
+      const now = replica.modRevision(key);
+      return now === undefined ? replica.includes(key, asked) : now > asked;
     };
     await withDeadline(signal, ANSWER_WITHIN, (until) => replica.until(answered, until)).catch(
       () => undefined,

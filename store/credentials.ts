@@ -104,7 +104,7 @@ export function credentialsIn(context: Context): Credentials {
     createToken: async (token) => {
       const lease = await client.grant(secondsUntil(token.expires) + TOKEN_KEPT);
       const { header } = await client.txn({ success: [put(keys.token(token.id), encode(token), lease)] });
-      await replica.reached(Number(header.revision));
+      await replica.reached(keys.token(token.id), Number(header.revision));
     },
     token: async (id) => {
       const { responses } = await client.txn({ success: [get(keys.token(id))] });
@@ -128,7 +128,7 @@ export function credentialsIn(context: Context): Credentials {
       const { responses, header } = await client.txn({
         success: [get(keys.token(id)), remove(keys.token(id))],
       });
-      await replica.reached(Number(header.revision));
+      await replica.reached(keys.token(id), Number(header.revision));
       return keyAt(responses, 0) !== undefined;
     },
     certificates,
@@ -136,21 +136,21 @@ export function credentialsIn(context: Context): Credentials {
       const lease = await client.grant(secondsUntil(expires));
       const text = JSON.stringify({ role, name, authority, expires: expires.toISOString() });
       const { header } = await client.txn({ success: [put(keys.certificate(serial), text, lease)] });
-      await replica.reached(Number(header.revision));
+      await replica.reached(keys.certificate(serial), Number(header.revision));
     },
     authorities: () => {
-      const text = replica.plain(keys.authorities())?.value;
+      const text = replica.text(keys.authorities());
       return (
         (text === undefined ? undefined : ifReadable(() => check(z.array(word), JSON.parse(text)))) ?? []
       );
     },
     setAuthorities: async (hashes) => {
       const { header } = await client.txn({ success: [put(keys.authorities(), JSON.stringify(hashes))] });
-      await replica.reached(Number(header.revision));
+      await replica.reached(keys.authorities(), Number(header.revision));
     },
-    isKnown: (serial) => replica.plain(keys.certificate(serial)) !== undefined,
+    isKnown: (serial) => replica.modRevision(keys.certificate(serial)) !== undefined,
     isRefused: (serial) => {
-      const text = replica.plain(keys.certificate(serial))?.value;
+      const text = replica.text(keys.certificate(serial));
       return text !== undefined && decodeCertificate(serial, text)?.refused === true;
     },
     refuse: async (node) => {
@@ -161,7 +161,7 @@ export function credentialsIn(context: Context): Credentials {
           compare: [present(keys.certificate(one.serial))],
           success: [update(keys.certificate(one.serial), text)],
         });
-        await replica.reached(Number(header.revision));
+        await replica.reached(keys.certificate(one.serial), Number(header.revision));
         serials.push(one.serial);
       }
       return serials;

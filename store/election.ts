@@ -22,7 +22,7 @@ export async function campaign(
   while (!signal.aborted) {
     try {
       await client.session(signal);
-      await replica.until(() => replica.isSynced && replica.plain(key) === undefined, signal);
+      await replica.until(() => replica.isSynced && replica.modRevision(key) === undefined, signal);
       await term(context, key, id, lead, signal);
     } catch (error) {
       if (signal.aborted) return;
@@ -53,8 +53,7 @@ async function term(
     // Stopped while the transaction ran: `lead` is not called.
     if (leading.aborted) return await resign(client, key, revision);
     // etcd may return without the key (restored, emptied), or the key is deleted by hand.
-    const replaced = (): boolean =>
-      replica.includes(revision) && replica.plain(key)?.modRevision !== revision;
+    const replaced = (): boolean => replica.includes(key, revision) && replica.modRevision(key) !== revision;
     void replica.until(replaced, leading).then(
       () => over.abort(new Error('the leader key was deleted')),
       () => undefined,

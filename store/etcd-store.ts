@@ -37,6 +37,8 @@ export interface StoreOptions extends EtcdAccess {
   log: StoreLog;
   /** Nothing is written but what is asked for: tombstones are left as they are. Absent: false. */
   readOnly?: boolean;
+  /** Networks whose containers are followed from the start; absent: all, and what controllers alone read. */
+  networks?: Iterable<string>;
   /** Writes what makes and removes networks, where etcd refuses it to this process. */
   writer?: NetworkWriter;
   /** The current time, for records only; waits use a monotonic clock. */
@@ -70,6 +72,7 @@ export function openStore({
   log,
   clock,
   readOnly = false,
+  networks,
   writer,
   ...access
 }: StoreOptions): ControllerStore {
@@ -78,7 +81,7 @@ export function openStore({
   const client = new EtcdClient(endpoints, access, keys.allocated(), log, (error) =>
     replica.connected(false, error),
   );
-  const replica = new Replica(client, keys, log, now);
+  const replica = new Replica(client, keys, networks, log, now);
   const context: Context = { client, replica, keys, log, now, writer };
   const presences = new Set<Presence>();
   const closed = new AbortController();
@@ -100,6 +103,9 @@ export function openStore({
     synced: async (signal) =>
       await replica.until(() => replica.isSynced, signal ?? new AbortController().signal),
     subscribe: (listener) => replica.subscribe(listener),
+    follows: (network) => replica.follows(network),
+    follow: (network) => replica.followed.follow(network),
+    narrow: () => replica.followed.narrow(),
     onState: (listener) => replica.onState(listener),
     reconnect: () => client.reconnect(),
     predatesConfig: (lease) => replica.predatesConfig(lease),

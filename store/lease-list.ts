@@ -34,10 +34,12 @@ export function readKey({ keys, replica }: Context, kv: IKeyValue): LeaseKey | u
   const key = kv.key.toString();
   const parsed = keys.parse(key);
   if (parsed.kind !== 'lease') return undefined;
-  const text = kv.value.toString();
   // Thousands of leases are read while a node joins, and the view has most of them.
-  const known = replica.record(key, text, kv.lease);
-  const lease = known?.kind === 'lease' ? known.value : ifReadable(() => decodeLease(parsed, text, kv.lease));
+  const known = replica.record(key, kv.value, kv.lease);
+  const lease =
+    known?.kind === 'lease'
+      ? known.value
+      : ifReadable(() => decodeLease(parsed, kv.value.toString(), kv.lease));
   return {
     key,
     subnet: parsed.subnet,

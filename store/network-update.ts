@@ -31,7 +31,7 @@ export async function updateNetwork(context: Context, name: string, change: Netw
       failure: [],
     });
     if (!succeeded) continue;
-    await replica.reached(Number(header.revision));
+    await replica.reached(keys.config(name), Number(header.revision));
     return replica.view.networks.get(name) ?? decodeConfig(name, edited);
   }
   throw unavailable(`network ${name}: its config keeps changing`, 'Try again in a moment.');

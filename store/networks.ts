@@ -15,6 +15,8 @@ import { checkOverlap } from '../core/overlap.js';
 import { check, goObject, ifReadable, integer } from '../core/parse.js';
 import type { BadRecord } from '../core/records.js';
 import { rangeOf } from './keys.js';
+import { readAll } from './pages.js';
+import { scopeOf } from './ranges.js';
 import { predates } from '../core/lost-records.js';
 import { decodeConfig, encodeConfig, occupiedBy, type Occupied } from './network-codec.js';
 import { addressesOf, encodeRemoval } from './record-codec.js';
@@ -72,7 +74,11 @@ export async function createNetworkOf(context: Context, wanted: Network): Promis
   while (performance.now() < giveUp) {
     // The view must be as new as the guard before conflicts are looked up in it.
     const seen = Number(guard?.mod_revision ?? 0);
-    if (!replica.isSynced || !(await replica.reached(seen, 2000))) {
+    if (
+      !replica.isSynced ||
+      !(await replica.reached(keys.allocated(), seen, 2000)) ||
+      !(await seesAll(context))
+    ) {
       throw unavailable(
         `network ${name}: the list of networks is not up to date yet`,
         'Try again in a moment.',
@@ -101,7 +107,7 @@ export async function createNetworkOf(context: Context, wanted: Network): Promis
     }
     const { succeeded, responses, header } = answer;
     if (succeeded) {
-      await replica.reached(Number(header.revision));
+      await replica.reached(config, Number(header.revision));
       return replica.view.networks.get(name) ?? network;
     }
     const there = keyAt(responses, 0);
@@ -112,6 +118,23 @@ export async function createNetworkOf(context: Context, wanted: Network): Promis
     guard = keyAt(responses, 1);
   }
   throw unavailable(`network ${name}: other networks keep being created`, 'Try again in a moment.');
+}
+
+/** Whether the view has every config of etcd: where the prefix is followed in parts, one may come later than the guard. */
+async function seesAll({ client, replica, keys }: Context): Promise<boolean> {
+  if (replica.isWhole) return true;
+  const { kvs } = await readAll(
+    (request) => client.range(request),
+    keys,
+    rangeOf(keys.networks()),
+    scopeOf([]),
+  );
+  for (const { key, mod_revision: revision } of kvs) {
+    const config = keys.parse(key.toString());
+    if (config.kind === 'network' && !(await replica.reached(keys.config(config.name), Number(revision))))
+      return false;
+  }
+  return true;
 }
 
 function exists(wanted: Network, there: Network | undefined, bad?: BadRecord): Error {
@@ -138,7 +161,7 @@ const readable = (name: string, config: string): Network | undefined =>
 function* unserved({ replica, keys }: Context): Generator<Occupied & { name: string }> {
   for (const key of replica.view.bad.keys()) {
     const parsed = keys.parse(key);
-    const text = replica.plain(key)?.value;
+    const text = replica.text(key);
     if (parsed.kind === 'network' && text !== undefined) yield { name: parsed.name, ...occupiedBy(text) };
   }
 }
@@ -224,7 +247,7 @@ export async function removeNetwork(
       throw error;
     });
   if (succeeded) {
-    await replica.reached(Number(header.revision));
+    await replica.reached(keys.config(name), Number(header.revision));
     return;
   }
   client.revoke(etcdLease);
@@ -251,7 +274,7 @@ export async function restoreNetwork(
   const removal = replica.view.removals.get(`network ${name}`);
   const superseded =
     removal !== undefined && predates(removal, had)
-      ? replica.plain(tombstone)?.modRevision.toString()
+      ? replica.modRevision(tombstone)?.toString()
       : replica.superseded(tombstone);
   const lease = own && previousLease(context, own);
   const lost: LostNetwork = {

@@ -2,8 +2,6 @@
 //
 // The records of a large node exceed one etcd transaction. The tombstone and the node are therefore written first; its other
 // records follow, found in a view that has seen the tombstone.
-import type { IRequestOp } from 'etcd3';
-
 import { failedPrecondition, notFound } from '../core/errors.js';
 import { REMOVAL_TTL } from './networks.js';
 import { encodeRemoval } from './record-codec.js';
@@ -51,44 +49,42 @@ export async function removeNode(
 
 /** @param revision at which the node itself was removed */
 export async function removeBelongings(context: Context, name: string, revision: number): Promise<void> {
-  const { client, replica } = context;
-  await replica.reached(revision, 2500);
+  const { client, replica, keys } = context;
+  await replica.reached(keys.removal('node', name), revision, 2500);
   // Twice at most: the second look finds what a running node wrote at the same moment.
   for (let round = 0; round < 2; round++) {
-    const operations = belongings(context, name);
-    if (operations.length === 0) return;
-    let written = 0;
-    for (let at = 0; at < operations.length; at += MAX_OPERATIONS) {
-      const answer = await client.txn({ success: operations.slice(at, at + MAX_OPERATIONS) });
-      written = Number(answer.header.revision);
+    const all = belongings(context, name);
+    for (let at = 0; at < all.length; at += MAX_OPERATIONS) {
+      const some = all.slice(at, at + MAX_OPERATIONS);
+      const { header } = await client.txn({ success: some.map(remove) });
+      for (const key of some) await replica.reached(key, Number(header.revision), 2500);
     }
-    await replica.reached(written, 2500);
   }
 }
 
-/** Deletions of all records of this node that the view has. */
-function belongings({ replica, keys }: Context, name: string): IRequestOp[] {
+/** Keys of all records of this node that the view has. */
+function belongings({ replica, keys }: Context, name: string): string[] {
   const { view } = replica;
-  const operations: IRequestOp[] = [];
+  const found: string[] = [];
   for (const leases of view.leases.values()) {
     for (const lease of leases.values()) {
-      if (isOwn(lease, name)) operations.push(remove(replica.keyOfLease(lease)));
+      if (isOwn(lease, name)) found.push(replica.keyOfLease(lease));
     }
   }
   for (const endpoints of view.endpoints.values()) {
     for (const endpoint of endpoints.values()) {
       if (endpoint.node !== name) continue;
-      operations.push(remove(keys.endpoint(endpoint.network, endpoint.id)));
+      found.push(keys.endpoint(endpoint.network, endpoint.id));
       const index = keys.endpointName(endpoint.network, endpoint.name);
-      if (replica.plain(index)?.value === endpoint.id) operations.push(remove(index));
+      if (replica.text(index) === endpoint.id) found.push(index);
     }
   }
   for (const claims of view.claims.values()) {
     for (const claim of claims.values()) {
-      if (claim.node === name) operations.push(remove(keys.claim(claim.network, claim.ip.toString())));
+      if (claim.node === name) found.push(keys.claim(claim.network, claim.ip.toString()));
     }
   }
-  return operations;
+  return found;
 }
 
 /** Includes its reservation, which would keep addresses that no node answers at. */

@@ -75,7 +75,7 @@ async function change(
       failure: [get(config), get(key)],
     });
     if (answer.succeeded) {
-      await replica.reached(Number(answer.header.revision));
+      await replica.reached(key, Number(answer.header.revision));
       return;
     }
     ({ responses } = answer);

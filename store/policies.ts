@@ -14,7 +14,7 @@ export async function createPolicy({ client, keys, replica }: Context, policy: P
     failure: [get(key)],
   });
   if (succeeded) {
-    await replica.reached(Number(header.revision));
+    await replica.reached(key, Number(header.revision));
     return policy;
   }
   const value = keyAt(responses, 0)?.value.toString() ?? '';
@@ -30,5 +30,5 @@ export async function removePolicy({ client, keys, replica }: Context, name: str
   const key = keys.policy(name);
   const { succeeded, header } = await client.txn({ compare: [present(key)], success: [remove(key)] });
   if (!succeeded) throw notFound(`policy ${name}: there is no such policy`, 'See which do: weft policy ls.');
-  await replica.reached(Number(header.revision));
+  await replica.reached(key, Number(header.revision));
 }

@@ -212,7 +212,7 @@ export class Presence implements Announcement {
     try {
       const alive = keys.alive(name);
       // By its revision: a key written and deleted within one batch never shows up in the view.
-      const gone = (): boolean => replica.includes(revision) && replica.plain(alive)?.value !== instance;
+      const gone = (): boolean => replica.includes(alive, revision) && !replica.holds(alive, instance);
       for (;;) {
         await replica.until(() => gone() || this.#isChanged(), signal);
         if (gone()) break;
@@ -255,9 +255,9 @@ export class Presence implements Announcement {
   #isChanged(): boolean {
     const { replica, keys } = this.context;
     const written = this.#written;
-    if (written === undefined || !replica.includes(written.revision)) return false;
-    const there = replica.plain(keys.node(this.node().name));
-    return there !== undefined && there.value !== written.text;
+    const key = keys.node(this.node().name);
+    if (written === undefined || !replica.includes(key, written.revision)) return false;
+    return replica.modRevision(key) !== undefined && !replica.holds(key, written.text);
   }
 }
 

@@ -10,24 +10,23 @@ import type { Revisions } from '../core/lost-records.js';
 import type { BadRecord, Lease } from '../core/records.js';
 import type { EtcdClient, StoreLog } from './client.js';
 import { decodeRecord, type StoreRecord } from './decode.js';
+import { FollowedNetworks } from './followed-networks.js';
 import type { Keys } from './keys.js';
 import { LiveView } from './live-view.js';
 import { lostRemovals, superseded, type LostRemoval } from './tombstones.js';
 import type { Change, StoreState } from './store.js';
+import { leftOut, type Scope } from './ranges.js';
 import { Watcher, type Following } from './watcher.js';
 
-/** What the replica keeps of one key. */
+/** What the replica keeps of one key. There may be hundreds of thousands, so all have the same fields. */
 interface Entry extends Revisions {
   etcdLease: string;
-  text: string;
-  record?: StoreRecord;
-  bad?: BadRecord;
-}
-
-/** The state of a key that holds no record, but that weft's own protocols wait for. */
-export interface PlainKey {
-  value: string;
-  modRevision: number;
+  /** Of the value, by which a change is detected. */
+  digest: number;
+  /** The value, where it is no readable record. */
+  text: string | undefined;
+  record: StoreRecord | undefined;
+  bad: BadRecord | undefined;
 }
 
 export class Replica implements Following {
@@ -51,13 +50,21 @@ export class Replica implements Following {
   #onLostRemovals: (lost: readonly LostRemoval[]) => void = () => undefined;
   #onSuperseded: (tombstones: readonly string[]) => void = () => undefined;
 
+  readonly followed: FollowedNetworks;
+  /** @param networks whose containers are followed from the start; undefined: those of all */
   constructor(
     private readonly client: EtcdClient,
     private readonly keys: Keys,
+    networks: Iterable<string> | undefined,
     private readonly log: StoreLog,
     private readonly now: () => Date,
   ) {
-    this.#watcher = new Watcher(client, keys.all(), this, log);
+    this.#watcher = new Watcher(client, keys, networks, this, log);
+    this.followed = new FollowedNetworks({
+      watcher: this.#watcher,
+      first: networks,
+      listed: (network, signal) => this.until(() => this.follows(network), signal),
+    });
   }
 
   get isSynced(): boolean {
@@ -93,22 +100,43 @@ export class Replica implements Following {
     return this.#superseded.get(tombstone);
   }
 
-  /** A key outside the view: the allocation guard, an election's leader. */
-  plain(key: string): PlainKey | undefined {
+  /** Whether it has the containers of all networks, in one order of events. */
+  get isWhole(): boolean {
+    return this.#watcher.scope.isWhole;
+  }
+
+  /** Whether the containers of a network are in the view. */
+  follows(network: string): boolean {
+    return this.#synced && this.#watcher.scope.follows(network);
+  }
+
+  /** The value of a key that is no readable record: of another program, or of weft's own protocols. */
+  text(key: string): string | undefined {
+    return this.#entries.get(key)?.text;
+  }
+
+  /** Whether a key has this value. */
+  holds(key: string, text: string): boolean {
+    return this.#entries.get(key)?.digest === digestOf(Buffer.from(text));
+  }
+
+  /** The revision of the last write of a key; undefined: it is not there. */
+  modRevision(key: string): number | undefined {
     const entry = this.#entries.get(key);
-    return entry && { value: entry.text, modRevision: Number(entry.modRevision) };
+    return entry && Number(entry.modRevision);
   }
 
   /** The record of a key, where this is how the view has it. */
-  record(key: string, text: string, etcdLease: string): StoreRecord | undefined {
+  record(key: string, text: Buffer, etcdLease: string): StoreRecord | undefined {
     const entry = this.#entries.get(key);
-    const isSame = entry?.text === text && entry.etcdLease === etcdLease && entry.bad === undefined;
-    return isSame ? entry.record : undefined;
+    const isBad = entry?.bad !== undefined || entry?.etcdLease !== etcdLease;
+    return !isBad && entry.digest === digestOf(text) ? entry.record : undefined;
   }
 
-  /** The keys outside the view that begin with `start`, with their values. */
+  /** The keys that begin with `start` and hold no record, with their values. */
   *plainBelow(start: string): Generator<[key: string, value: string]> {
-    for (const [key, { text }] of this.#entries) if (key.startsWith(start)) yield [key, text];
+    for (const [key, { text }] of this.#entries)
+      if (text !== undefined && key.startsWith(start)) yield [key, text];
   }
 
   /** Settles when `condition` holds, checked after every batch and when the connection changes. @throws the signal's reason */
@@ -157,15 +185,16 @@ export class Replica implements Following {
     return this.#deleted.has(key);
   }
 
-  /** Whether the view has seen a write of this revision. */
-  includes(revision: number): boolean {
-    return this.#revision >= revision;
+  /** Whether the view has seen a write of this key at this revision. */
+  includes(key: string, revision: number): boolean {
+    return this.#watcher.at(key) >= revision;
   }
 
-  /** Waits until the view has seen a write of this prefix, for a limited time. Returns whether it has. */
-  async reached(revision: number, timeout = 1000): Promise<boolean> {
-    await this.until(() => this.includes(revision), AbortSignal.timeout(timeout)).catch(() => undefined);
-    return this.includes(revision);
+  /** Waits until the view has seen a write of this key, for a limited time. Returns whether it has. */
+  async reached(key: string, revision: number, timeout = 1000): Promise<boolean> {
+    const has = (): boolean => this.includes(key, revision);
+    await this.until(has, AbortSignal.timeout(timeout)).catch(() => undefined);
+    return has();
   }
 
   async close(): Promise<void> {
@@ -211,7 +240,7 @@ export class Replica implements Following {
       if (entry?.bad !== undefined && entry.record !== undefined) {
         // What cannot be read now is left in etcd; only the removal that was read before is over.
         changes.push(this.view.remove(entry.record));
-        delete entry.record;
+        entry.record = undefined;
         continue;
       }
       this.#superseded.set(tombstone, entry?.modRevision ?? '0');
@@ -221,7 +250,21 @@ export class Replica implements Following {
     if (old.length > 0) this.#onSuperseded(old);
   }
 
-  events(events: readonly IEvent[], revision: number): void {
+  begun(kvs: readonly IKeyValue[]): void {
+    const changes: Change[] = [];
+    for (const kv of kvs) this.#put(kv.key.toString(), kv, changes);
+    this.#deliver(changes);
+  }
+
+  narrowed(scope: Scope): string[] {
+    const changes: Change[] = [];
+    const dropped = [...this.#entries.keys()].filter((key) => leftOut(this.keys, scope, key));
+    for (const key of dropped) this.#delete(key, changes);
+    this.#deliver(changes);
+    return dropped;
+  }
+
+  events(events: readonly IEvent[]): void {
     const changes: Change[] = [];
     for (const { type, kv } of events) {
       const key = kv.key.toString();
@@ -230,7 +273,7 @@ export class Replica implements Following {
     }
     const concerns = ({ kind }: Change): boolean => ['network', 'node', 'removal', 'bad'].includes(kind);
     if (this.view.removals.size > 0 && changes.some(concerns)) this.#dropSuperseded(changes);
-    this.#revision = revision;
+    this.#revision = Math.max(this.#revision, Number(events.at(-1)?.kv.mod_revision ?? 0));
     this.#deliver(changes);
   }
 
@@ -273,21 +316,23 @@ export class Replica implements Following {
 
   #put(key: string, kv: IKeyValue, changes: Change[]): void {
     const known = this.#entries.get(key);
-    const text = textOf(kv.value);
     const { create_revision: createRevision, mod_revision: modRevision, lease: etcdLease } = kv;
-    if (known !== undefined && known.text === text && known.etcdLease === etcdLease) {
+    const digest = digestOf(kv.value);
+    if (known !== undefined && known.digest === digest && known.etcdLease === etcdLease) {
       known.createRevision = createRevision;
       known.modRevision = modRevision;
       return;
     }
     this.#deleted.delete(key);
-    const entry: Entry = { ...known, createRevision, modRevision, etcdLease, text };
+    const text = textOf(kv.value);
+    const { record, bad } = known ?? {};
+    const entry: Entry = { createRevision, modRevision, etcdLease, digest, text, record, bad };
     this.#entries.set(key, entry);
-    this.#decode(key, entry, changes);
+    this.#decode(key, entry, text, changes);
   }
 
-  #decode(key: string, entry: Entry, changes: Change[]): void {
-    const decoded = decodeRecord(this.keys.parse(key), entry.text, entry.etcdLease);
+  #decode(key: string, entry: Entry, text: string, changes: Change[]): void {
+    const decoded = decodeRecord(this.keys.parse(key), text, entry.etcdLease);
     if (decoded === undefined) return;
     const why = 'bad' in decoded ? decoded.bad : this.#occupied(key, decoded.record);
     if (why !== undefined) {
@@ -297,9 +342,10 @@ export class Replica implements Following {
       this.log.warn('a record in etcd cannot be used and is ignored', { key, why });
       return;
     }
+    entry.text = undefined;
     if (entry.bad !== undefined) {
       changes.push(this.view.removeBad(entry.bad));
-      delete entry.bad;
+      entry.bad = undefined;
     }
     if ('record' in decoded) {
       entry.record = decoded.record;
@@ -338,14 +384,13 @@ export class Replica implements Following {
       const entry = this.#entries.get(other);
       const parsed = this.keys.parse(other);
       const same = parsed.kind === 'lease' && `${parsed.network} ${parsed.subnet.toString()}` === slot;
-      if (same && entry !== undefined) this.#decode(other, entry, changes);
+      if (same && entry?.text !== undefined) this.#decode(other, entry, entry.text, changes);
     }
   }
 }
 
-/** Larger values are no records (see parse.ts); only enough of one is kept to detect a change. */
-function textOf(value: Buffer): string {
-  if (value.length <= 128 * 1024) return value.toString();
-  const digest = createHash('sha256').update(value).digest('hex');
-  return `${digest}${' '.repeat(value.length - digest.length)}`;
-}
+/** Larger values are no records (see parse.ts). */
+const textOf = (value: Buffer): string =>
+  value.length <= 128 * 1024 ? value.toString() : ' '.repeat(value.length);
+
+const digestOf = (value: Buffer): number => createHash('sha256').update(value).digest().readUIntBE(0, 6);

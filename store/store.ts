@@ -132,6 +132,12 @@ export interface Store {
   /** Called after each change of the view, once for each consistent batch, in etcd's order. */
   subscribe(listener: (changes: readonly Change[]) => void): () => void;
   onState(listener: (state: StoreState) => void): () => void;
+  /** Whether the view has the containers of a network: endpoints, claims and names. All else it has of all networks. */
+  follows(network: string): boolean;
+  /** From now on the view is to have the containers of a network. Whoever asks says when it needs them no longer. */
+  follow(network: string): FollowedNetwork;
+  /** Networks that were followed from the start are followed no longer, unless somebody has asked for them. */
+  narrow(): void;
   /** The machine's address or route changed: connections over the old one are dropped at once, not after a timeout. */
   reconnect(): void;
   /** Whether the key of a lease was made before its network's config was last written. */
@@ -249,6 +255,13 @@ export interface Store {
   ): Promise<void>;
 
   close(): Promise<void>;
+}
+
+export interface FollowedNetwork {
+  /** Settles when the view has its containers. @throws the signal's reason */
+  listed(signal: AbortSignal): Promise<void>;
+  /** They leave the view, as if they were deleted, unless somebody else has asked for them. */
+  end(): void;
 }
 
 export interface AnnounceOptions {

@@ -1,7 +1,10 @@
-// Follows all keys below the prefix: one list, then one watch.
+// Follows the keys below the prefix: one list, then watches on one stream.
 //
 // It continues through every disconnect, compaction and restore; nothing is missed and nothing delivered twice. It handles
 // bytes and revisions only; replica.ts decodes them.
+//
+// What a process does not follow is left out of its lists. Where there is much of it, it is left out of its watches, too: the
+// range is cut there, and each part has a position of its own. Events keep their order within a part, not across parts.
 //
 // etcd sends what a watch missed in batches of a thousand revisions whose headers already name the newest one. The position
 // to continue from is therefore the last event's own revision, never the header's.
@@ -9,8 +12,11 @@ import type { IEvent, IKeyValue, IWatchResponse } from 'etcd3';
 
 import type { EtcdClient, StoreLog } from './client.js';
 import { CallFailure, describe, failureOf } from './failures.js';
-import type { KeyRange } from './keys.js';
+import type { KeyRange, Keys } from './keys.js';
+import { pagesOf, readAll, RangeCounts } from './pages.js';
+import { contains, containersOf, leftOut, networkWithin, scopeOf, without, type Scope } from './ranges.js';
 import type { Session } from './session.js';
+import { WatchStream, type Part } from './watch-stream.js';
 
 export interface Following {
   /**
@@ -18,41 +24,108 @@ export interface Following {
    * keys that are absent were lost with it.
    */
   list(kvs: readonly IKeyValue[], revision: number, restored: boolean): void;
-  /** Whole transactions, in order. */
-  events(events: readonly IEvent[], revision: number): void;
-  /** The connection is established and the watch runs, or it is lost. */
+  /** All containers of a network that is followed from here on. */
+  begun(kvs: readonly IKeyValue[]): void;
+  /** Less is followed from here on. @returns the keys that were dropped */
+  narrowed(scope: Scope): readonly string[];
+  /** Whole transactions as far as one part has them, in order. */
+  events(events: readonly IEvent[]): void;
+  /** The connection is established and the watches run, or it is lost. */
   connected(up: boolean, error?: string): void;
 }
 
-const PAGE = 1000;
+/** Events of one range that arrive in vain before the watches leave it out. */
+const WORTH_LEAVING_OUT = 100;
 
 const revisionOf = (kv: IKeyValue): number => Number(kv.mod_revision);
-
-/** Milliseconds: calls that take the server long have a longer deadline than a command's. */
-const LIST_DEADLINE = 10_000;
 
 export class Watcher {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
-  /** Everything up to here has been delivered; -1 before the first list. */
+  /** Up to here something has been delivered; -1 before the first list. */
   #revision = -1;
   /** The history that #revision belongs to. */
   #epoch = 0;
   /** The last event, by which the same history is recognised. */
   #anchor: IKeyValue | undefined;
+  /** What is watched, each part up to its own revision. */
+  #parts: Part[] = [];
+  #stream: WatchStream | undefined;
+  /** What the last list and those of single networks since then have: what is delivered. */
+  #scope: Scope = scopeOf([]);
+  /** Undefined: all networks. */
+  #wanted: Set<string> | undefined;
+  /** Events of networks whose list is on the way. */
+  readonly #early = new Map<string, IEvent[]>();
+  /** At which revision the containers of a network were listed by themselves: older events may still be on the way. */
+  readonly #listedAt = new Map<string, number>();
+  #inVain = new RangeCounts();
 
+  /** @param networks followed from the first list on; undefined: all, and what controllers alone read */
   constructor(
     private readonly client: EtcdClient,
-    private readonly range: KeyRange,
+    private readonly keys: Keys,
+    networks: Iterable<string> | undefined,
     private readonly to: Following,
     private readonly log: StoreLog,
   ) {
+    this.#wanted = networks && new Set(networks);
     this.#running = this.#run();
   }
 
   async close(): Promise<void> {
     this.#stop.abort(new CallFailure('unsent', 'the store was closed'));
     await this.#running;
+  }
+
+  /** What has been listed, and is delivered. */
+  get scope(): Scope {
+    return this.#scope;
+  }
+
+  /** Begins to follow a network; `begun` tells when it has been listed. */
+  follow(network: string): void {
+    if (this.#wanted === undefined || this.#wanted.has(network)) return;
+    this.#wanted.add(network);
+    const stream = this.#stream;
+    if (stream !== undefined && !this.#scope.follows(network)) void this.#begin(stream, network);
+  }
+
+  unfollow(network: string): void {
+    if (this.#wanted?.delete(network) !== true) return;
+    this.#early.delete(network);
+    if (!this.#scope.follows(network)) return;
+    this.#narrow();
+    const all = containersOf(this.keys, network);
+    for (const part of this.#parts.filter((one) => without(one, all).length === 0)) this.#end(part);
+  }
+
+  /** Follows these and no others. Only of a process that has followed all. */
+  followOnly(networks: Iterable<string>): void {
+    if (this.#wanted !== undefined) return;
+    this.#wanted = new Set(networks);
+    if (this.#revision >= 0) this.#narrow();
+  }
+
+  /** Up to which revision a key has been delivered; one that is not watched never waits. */
+  at(key: string): number {
+    const one = Buffer.from(key);
+    return this.#parts.find((part) => contains(part, one))?.revision ?? (this.#revision < 0 ? -1 : Infinity);
+  }
+
+  /** What is wanted of a scope. */
+  #wantedOf(scope: Scope): Scope {
+    return this.#wanted === undefined
+      ? scope
+      : scopeOf([...this.#wanted].filter((name) => scope.follows(name)));
+  }
+
+  #narrow(): void {
+    this.#scope = this.#wantedOf(this.#scope);
+    for (const key of this.to.narrowed(this.#scope)) {
+      const range = leftOut(this.keys, this.#scope, key);
+      if (range !== undefined) this.#vain(range);
+    }
   }
 
   async #run(): Promise<void> {
@@ -87,41 +160,80 @@ export class Watcher {
   }
 
   async #list(session: Session, restored: boolean): Promise<void> {
-    for (;;) {
-      try {
-        const epoch = this.client.epoch;
-        const { kvs, revision } = await this.#pages(session);
-        this.#revision = revision;
-        this.#epoch = epoch;
-        this.#anchor = kvs.reduce<IKeyValue | undefined>(
-          (a, b) => (a === undefined || revisionOf(b) > revisionOf(a) ? b : a),
-          undefined,
-        );
-        this.to.list(kvs, revision, restored);
-        return;
-      } catch (error) {
-        // Compacted between two pages: start again, at a newer revision.
-        if (!(error instanceof CallFailure) || error.kind !== 'compacted') throw error;
-      }
+    const epoch = this.client.epoch;
+    const asked = scopeOf(this.#wanted);
+    const all = this.keys.all();
+    const { kvs: read, revision, leftOut: vain } = await readAll(pagesOf(session), this.keys, all, asked);
+    // Some may not be wanted any more.
+    const scope = this.#wantedOf(asked);
+    const kvs = read.filter(({ key }) => leftOut(this.keys, scope, key.toString()) === undefined);
+    this.#revision = revision;
+    this.#epoch = epoch;
+    this.#anchor = kvs.reduce<IKeyValue | undefined>(
+      (a, b) => (a === undefined || revisionOf(b) > revisionOf(a) ? b : a),
+      undefined,
+    );
+    this.#scope = scope;
+    this.#listedAt.clear();
+    this.#inVain = new RangeCounts();
+    const much = vain.ranges.filter(({ count }) => count >= WORTH_LEAVING_OUT);
+    this.#parts = without(
+      all,
+      much.map(({ range }) => range),
+    ).map((range) => ({ ...range, revision }));
+    this.to.list(kvs, revision, restored);
+  }
+
+  /** Lists a network that the last list has left out. Its own watch begins at the revision of that. */
+  async #begin(stream: WatchStream, network: string): Promise<void> {
+    const isOver = (): boolean => this.#stream !== stream || this.#wanted?.has(network) !== true;
+    let session: Session | undefined;
+    try {
+      session = await this.client.session(this.#stop.signal);
+      // Not its leases: the view has them, maybe newer ones.
+      const range = {
+        key: Buffer.from(this.keys.network(network)),
+        range_end: Buffer.from(this.keys.subnets(network)),
+      };
+      const {
+        kvs,
+        revision,
+        leftOut: vain,
+      } = await readAll(pagesOf(session), this.keys, range, scopeOf([network]));
+      // Another stream begins what is still wanted.
+      if (isOver() || this.#scope.follows(network)) return;
+      this.#scope = scopeOf([...(this.#scope.networks ?? []), network]);
+      this.#listedAt.set(network, revision);
+      const names = vain.ranges.map(({ range: one }) => one);
+      for (const part of without(range, [...this.#parts, ...names])) this.#watchToo({ ...part, revision });
+      const early = this.#early.get(network) ?? [];
+      this.#early.delete(network);
+      this.to.begun(kvs.filter(({ key }) => networkWithin(this.keys, key.toString()) !== undefined));
+      this.#deliver(early);
+    } catch (error) {
+      if (!isOver()) session?.end(failureOf(error));
     }
   }
 
-  /** All pages at the revision of the first one. */
-  async #pages(session: Session): Promise<{ kvs: IKeyValue[]; revision: number }> {
-    const kvs: IKeyValue[] = [];
-    let from = this.range.key;
-    let revision = 0;
-    for (;;) {
-      const request = { key: from, range_end: this.range.range_end, limit: PAGE, revision };
-      const page = await session.call((etcd, options) => etcd.kv.range(request, options), {
-        timeout: LIST_DEADLINE,
-        observed: revision === 0,
-      });
-      if (revision === 0) revision = Number(page.header.revision);
-      kvs.push(...page.kvs);
-      const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return { kvs, revision };
-      from = Buffer.concat([last.key, Buffer.of(0)]);
+  #watchToo(part: Part): void {
+    this.#parts.push(part);
+    this.#stream?.begin(part);
+  }
+
+  #end(part: Part): void {
+    this.#parts.splice(this.#parts.indexOf(part), 1);
+    this.#stream?.end(part);
+  }
+
+  /** Something arrived that is not followed: where that is often so, the watches leave it out. */
+  #vain(range: KeyRange): void {
+    if (this.#inVain.add(range) < WORTH_LEAVING_OUT) return;
+    this.#inVain.clear(range);
+    for (const part of [...this.#parts]) {
+      const left = without(part, [range]);
+      if (left.length === 1 && left[0]?.key === part.key && left[0].range_end === part.range_end) continue;
+      this.#end(part);
+      for (const one of left) this.#watchToo({ ...one, revision: part.revision });
     }
   }
 
@@ -179,10 +291,14 @@ export class Watcher {
             reject(failureOf(error));
           }
         });
-        const { key, range_end } = this.range;
-        stream.write({ create_request: { key, range_end, start_revision: this.#revision + 1 } });
+        this.#stream = new WatchStream(stream);
+        for (const part of this.#parts) this.#stream.begin(part);
+        for (const network of this.#wanted ?? [])
+          if (!this.#scope.follows(network)) void this.#begin(this.#stream, network);
       });
     } finally {
+      this.#stream = undefined;
+      this.#early.clear();
       signal.removeEventListener('abort', stop);
       ended.removeEventListener('abort', stop);
       // Ended before cancelled: etcd3 takes a stream that fails while it is open for a broken host, and closes all others.
@@ -193,33 +309,66 @@ export class Watcher {
 
   /** Returns why a new list is needed, if it is. */
   #take(response: IWatchResponse): 'compacted' | 'restored' | undefined {
+    const part = this.#stream?.partOf(response);
+    if (part === undefined) return this.#created(response);
     if (Number(response.compact_revision) > 0) {
       this.log.warn('etcd has compacted revisions that this watch still needed; listing all keys again', {
-        revision: this.#revision,
+        revision: part.revision,
       });
       return 'compacted';
     }
     if (response.canceled)
       throw new CallFailure('connection', `the watch was cancelled: ${response.cancel_reason}`);
-    if (response.created) {
-      // A watch from a future revision is silent until that revision exists, and misses all before it.
-      if (Number(response.header.revision) < this.#revision) {
-        this.log.warn('etcd has gone back behind the revision of this watch; listing all keys again', {
-          revision: Number(response.header.revision),
-          before: this.#revision,
-        });
-        return 'restored';
-      }
-      this.to.connected(true);
-    }
-    // Events up to #revision were delivered before; etcd does not send them again, but the check keeps the contract by itself.
-    const events = response.events.filter((event) => revisionOf(event.kv) > this.#revision);
+    if (response.created) return this.#created(response);
+    // Events up to its revision were delivered before; etcd does not send them again, but the check keeps the contract by itself.
+    const events = response.events.filter((event) => revisionOf(event.kv) > part.revision);
     const last = events.at(-1);
+    // Without events it says how far this part is.
+    if (response.events.length === 0)
+      part.revision = Math.max(part.revision, Number(response.header.revision));
     if (last === undefined) return undefined;
-    this.#revision = revisionOf(last.kv);
-    this.client.saw(this.#revision);
-    this.#anchor = events.findLast((event) => event.type === 'Put')?.kv ?? this.#anchor;
-    this.to.events(events, this.#revision);
+    part.revision = revisionOf(last.kv);
+    this.#revision = Math.max(this.#revision, part.revision);
+    this.client.saw(part.revision);
+    const put = events.findLast((event) => event.type === 'Put')?.kv;
+    if (put !== undefined && revisionOf(put) >= revisionOf(this.#anchor ?? put)) this.#anchor = put;
+    this.#deliver(events);
     return undefined;
+  }
+
+  /** A watch runs, one that has ended since maybe. */
+  #created({ created, header }: IWatchResponse): 'restored' | undefined {
+    if (!created) return undefined;
+    // A watch from a future revision is silent until that revision exists, and misses all before it.
+    const now = Number(header.revision);
+    if (now < this.#revision) {
+      this.log.warn('etcd has gone back behind the revision of this watch; listing all keys again', {
+        revision: now,
+        before: this.#revision,
+      });
+      return 'restored';
+    }
+    if (this.#stream?.isComplete === true) this.to.connected(true);
+    return undefined;
+  }
+
+  /** Those that are followed; those of a network whose list is on the way come after it. */
+  #deliver(events: readonly IEvent[]): void {
+    const vain: KeyRange[] = [];
+    const followed = this.#scope.isWhole
+      ? events
+      : events.filter((event) => {
+          const key = event.kv.key.toString();
+          const range = leftOut(this.keys, this.#scope, key);
+          const network = networkWithin(this.keys, key);
+          if (range === undefined)
+            return network === undefined || revisionOf(event.kv) > (this.#listedAt.get(network) ?? 0);
+          if (network === undefined || this.#scope.follows(network) || this.#wanted?.has(network) !== true)
+            vain.push(range);
+          else this.#early.set(network, [...(this.#early.get(network) ?? []), event]);
+          return false;
+        });
+    this.to.events(followed);
+    for (const range of vain) this.#vain(range);
   }
 }

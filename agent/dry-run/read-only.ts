@@ -87,6 +87,9 @@ export function readOnlyStore(
     synced: (signal) => store.synced(signal),
     subscribe: (listener) => store.subscribe(listener),
     onState: (listener) => store.onState(listener),
+    follows: (network) => store.follows(network),
+    follow: (network) => store.follow(network),
+    narrow: () => store.narrow(),
     reconnect: () => undefined,
     predatesConfig: (lease) => store.predatesConfig(lease),
 

@@ -37,6 +37,7 @@ import type {
   AnnounceOptions,
   Change,
   ClaimRequest,
+  FollowedNetwork,
   LeaseRequest,
   NetworkChange,
   Store,
@@ -71,6 +72,17 @@ export class FakeStore implements Store {
     this.isSynced = synced;
     this.#state = { connected: synced, since: new Date(), revision: 1, resyncs: 0 };
   }
+
+  /** It has the records of all networks. */
+  follows(): boolean {
+    return this.isSynced;
+  }
+
+  follow(): FollowedNetwork {
+    return { listed: () => Promise.resolve(), end: () => undefined };
+  }
+
+  narrow(): void {}
 
   // For tests.
 

@@ -34,8 +34,14 @@ export async function closeStores(): Promise<void> {
   await Promise.all(open.splice(0).map(async (store) => await store.close()));
 }
 
-export function openTestStore(endpoints: string[], prefix: string, log = recordingLog()): Store {
-  const store = openStore({ endpoints, prefix, log });
+/** @param networks those whose records it follows; absent: all */
+export function openTestStore(
+  endpoints: string[],
+  prefix: string,
+  log = recordingLog(),
+  networks?: string[],
+): Store {
+  const store = openStore({ endpoints, prefix, log, ...(networks && { networks }) });
   open.push(store);
   return store;
 }

@@ -14,7 +14,7 @@ import { eventually, freshPrefix, recordingLog } from './helpers.js';
 import { startProxy } from './proxy.js';
 
 /** Follows a prefix without decoding, and counts lists and events. */
-function follow(url: string, prefix: string) {
+function follow(url: string, prefix: string, networks?: string[]) {
   const log = recordingLog();
   const keys = new Keys(prefix);
   const state = new Map<string, string>();
@@ -26,7 +26,8 @@ function follow(url: string, prefix: string) {
   const client = new EtcdClient([url], {}, keys.allocated(), log, () => undefined);
   const watcher = new Watcher(
     client,
-    keys.all(),
+    keys,
+    networks,
     {
       list: (kvs: readonly IKeyValue[]) => {
         lists++;
@@ -42,6 +43,8 @@ function follow(url: string, prefix: string) {
           else state.delete(key);
         }
       },
+      begun: () => undefined,
+      narrowed: () => [],
       connected: (now: boolean) => (up = now),
     },
     log,
@@ -51,6 +54,7 @@ function follow(url: string, prefix: string) {
     state,
     seen,
     order,
+    at: (key: string) => watcher.at(key),
     get lists() {
       return lists;
     },
@@ -165,5 +169,30 @@ test.serial('thousands of missed events arrive in one go, also where the catch-u
       key,
     );
   await compare(t, etcd, prefix, watch.state);
+  t.is(watch.lists, 1);
+});
+
+test.serial('a part in which nothing happens is not behind a compaction', async (t) => {
+  const own = await startEtcd({ flags: ['--experimental-watch-progress-notify-interval=100ms'] });
+  t.teardown(() => own.stop());
+  const put = async (key: string) => Number((await own.raw.put(`/weft/${key}`).value('x')).header.revision);
+  // Red is left out of the watch, which so has a part before it and one after it.
+  for (let at = 0; at < 150; at++) await put(`networks/red/endpoints/e${at}`);
+  const proxy = await startProxy(own.port);
+  t.teardown(() => proxy.close());
+  const watch = follow(proxy.url, '/weft', []);
+  t.teardown(() => watch.close());
+  await eventually(() => watch.up, 'the watches run');
+  const last = await put('nodes/busy');
+  const quiet = '/weft/allocated';
+  t.true(watch.at('/weft/networks/red/endpoints/e1') > last, 'nothing is waited for there');
+  await eventually(() => watch.at(quiet) >= last, 'etcd tells how far it is');
+  proxy.refuse(true);
+  proxy.cut();
+  await eventually(() => !watch.up, 'the cut is seen');
+  await own.raw.kv.compact({ revision: last });
+  const next = await put('nodes/busy');
+  proxy.refuse(false);
+  await eventually(() => watch.at('/weft/nodes/busy') >= next, 'it goes on');
   t.is(watch.lists, 1);
 });
