@@ -22,6 +22,7 @@ import type {
 import { unknownName } from '../../daemon/unknown.js';
 import type { Store } from '../../store/store.js';
 import { notServed, unservedConfig } from '../../store/unserved.js';
+import { lookThrough } from '../networks/index.js';
 import { canonicalForms } from '../targets/index.js';
 import { addressesOf, meaningOf } from './answer.js';
 import type { Dns } from './dns.js';
@@ -60,17 +61,22 @@ export function nameApi(options: NameApiOptions): NameApi {
     },
     remove: async ({ name, ips, network }) => {
       const request = { name: parseDnsName(name), ips: ips.map(parseNameAddress) };
-      const where = network === '' ? networkOfName(options, request.name) : parseNetworkName(network);
+      const where = network === '' ? await networkOfName(options, request.name) : parseNetworkName(network);
       await store.removeName({ ...request, network: where });
       return { network: where };
     },
-    list: ({ network }) => {
+    list: async ({ network }) => {
       if (network !== '') requireNetwork(store, parseNetworkName(network));
-      const wanted = network === '' ? options.networks() : [network];
-      const names = [...dns.table.entries()]
-        .filter(([, entry]) => wanted.includes(entry.network))
-        .flatMap(([, entry]) => entry.names.map((name) => nameOf(dns, entry, name)));
-      return Promise.resolve({ names: names.toSorted(byName) });
+      const own = options.networks();
+      const wanted = network === '' ? own : [network];
+      const names = (): Name[] =>
+        [...dns.table.entries()]
+          .filter(([, entry]) => wanted.includes(entry.network))
+          .flatMap(([, entry]) => entry.names.map((name) => nameOf(dns, entry, name)));
+      const found = wanted.every((one) => own.includes(one))
+        ? names()
+        : await lookThrough(store, wanted, names);
+      return { names: (found ?? []).toSorted(byName) };
     },
     lookup: (request) => lookup(options, request),
   };
@@ -113,10 +119,11 @@ function requireNetwork(store: Store, name: string): string {
 }
 
 /** The only network with this name added by hand. */
-function networkOfName(options: NameApiOptions, name: string): string {
-  const having = [...options.store.view.names.entries()]
-    .filter(([, names]) => names.has(name))
-    .map(([it]) => it);
+async function networkOfName({ store }: NameApiOptions, name: string): Promise<string> {
+  const having: string[] = [];
+  await lookThrough(store, store.view.networks.keys(), (network) => {
+    if (store.view.names.get(network)?.has(name) === true) having.push(network);
+  });
   if (having.length === 1 && having[0] !== undefined) return having[0];
   if (having.length > 1)
     throw failedPrecondition(
@@ -139,21 +146,27 @@ async function lookup(options: NameApiOptions, request: LookupNameRequest): Prom
     // Of two types of the same name, prefer the one with an answer.
     if (source === '' || one.answers.length > 0) ({ status, source } = one);
   }
-  const other = answers.length === 0 ? networkBeside(options, name, types, networks) : undefined;
+  const other = answers.length === 0 ? await networkBeside(options, name, types, networks) : undefined;
   if (other !== undefined) source += `; network ${other} has that name, and the client is not on it`;
   return { name, status, answers, networks, source };
 }
 
 /** A network that has the name, but not for this client. */
-function networkBeside(
+async function networkBeside(
   { dns, store }: NameApiOptions,
   name: string,
   types: readonly number[],
   networks: readonly string[],
-): string | undefined {
+): Promise<string | undefined> {
+  if (!store.state.connected) return undefined;
   const others = [...store.view.networks.keys()].filter((network) => !networks.includes(network)).sort();
-  const meanings = types.map((type) => meaningOf(dns.world, name, type, others));
-  return meanings.flatMap((one) => (one.kind === 'addresses' ? one.network : []))[0];
+  return await lookThrough(store, others, (network) =>
+    types
+      .map((type) => meaningOf(dns.world, name, type, [network]))
+      .find((one) => one.kind === 'addresses') === undefined
+      ? undefined
+      : network,
+  );
 }
 
 /** @throws WeftError INVALID_ARGUMENT */

@@ -1,10 +1,11 @@
 // Ingress ports of other nodes, and conflicts with ports in the cluster.
 //
-// An ingress port is open on every node of its network. Both functions read the store's view.
+// An ingress port is open on every node of its network. All functions read the store's view.
 import { clashes } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { DisplacedNodes } from '../../store/displaced-nodes.js';
-import type { View } from '../../store/store.js';
+import type { Store, View } from '../../store/store.js';
+import { lookThrough } from '../networks/index.js';
 
 /** The ports of a gone node would lead to whoever has its addresses now. */
 type Gone = Pick<DisplacedNodes, 'isGone'>;
@@ -16,20 +17,47 @@ export const ingressPorts = (endpoints: Iterable<Endpoint>, node: string, displa
     .filter((endpoint) => !displaced.isGone(endpoint.node))
     .toSorted((a, b) => (`${a.createdAt} ${a.id}` < `${b.createdAt} ${b.id}` ? -1 : 1));
 
+/** Endpoints and leases of the networks that count. */
+export type Known = Pick<View, 'endpoints' | 'leases'>;
+
+const nodesOf = ({ leases }: Known, network: string): Set<string | undefined> =>
+  new Set([...(leases.get(network)?.values() ?? [])].map(({ node }) => node));
+
+/**
+ * The view, with the published ports of networks that this node is not on, as far as some node is on one of them and on this.
+ * While etcd is away it is what is known.
+ * @throws WeftError UNAVAILABLE
+ */
+export async function withPortsElsewhere(
+  store: Pick<Store, 'view' | 'state' | 'follows' | 'follow'>,
+  network: string,
+): Promise<Known> {
+  const { view } = store;
+  if (!store.state.connected) return view;
+  const nodes = nodesOf(view, network);
+  const others = [...view.leases.keys()].filter(
+    (other) => !store.follows(other) && [...nodesOf(view, other)].some((node) => nodes.has(node)),
+  );
+  const endpoints = new Map(view.endpoints);
+  await lookThrough(store, others, (other) => {
+    const open = [...(view.endpoints.get(other) ?? [])].filter(([, { publish }]) => publish.length > 0);
+    endpoints.set(other, new Map(open));
+  });
+  return { endpoints, leases: view.leases };
+}
+
 /** The endpoint whose port conflicts with a new ingress port of the holder's network. */
 export function portConflict(
-  view: View,
+  view: Known,
   holder: Pick<Endpoint, 'id' | 'network'>,
   published: PublishedPort,
   displaced: Gone,
 ): Endpoint | undefined {
-  const nodesOf = (network: string): Set<string | undefined> =>
-    new Set([...(view.leases.get(network)?.values() ?? [])].map(({ node }) => node));
-  const nodes = nodesOf(holder.network);
+  const nodes = nodesOf(view, holder.network);
   for (const [network, endpoints] of view.endpoints) {
     // An ingress port is open on all nodes of its network: the two conflict on nodes that are on both networks.
     const meets = (endpoint: Endpoint, everywhere: boolean): boolean =>
-      nodes.has(endpoint.node) || (everywhere && [...nodesOf(network)].some((node) => nodes.has(node)));
+      nodes.has(endpoint.node) || (everywhere && [...nodesOf(view, network)].some((node) => nodes.has(node)));
     for (const endpoint of endpoints.values()) {
       if (endpoint.id === holder.id) continue;
       const clash = endpoint.publish.find(

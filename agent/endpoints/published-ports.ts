@@ -20,7 +20,7 @@ import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import { ingressPorts, portConflict } from './port-conflicts.js';
+import { ingressPorts, portConflict, withPortsElsewhere, type Known } from './port-conflicts.js';
 import { endpointScope, type Problems } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { holdPort, PortBindings, textOf, type PortBinding, type PortHolder } from './port-bindings.js';
@@ -43,6 +43,8 @@ const RETRY_MS = 10_000;
 export class PublishedPorts {
   readonly #bindings = new PortBindings();
   readonly #displaced: DisplacedNodes;
+  /** The nodes that are not coming back, as text. */
+  #gone = '';
   #tick: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: PortsOptions) {
@@ -77,8 +79,9 @@ export class PublishedPorts {
   ): Promise<PublishedPort[]> {
     return allOrNothing(this.options.log, holder.id, async (rollback) => {
       const made: PublishedPort[] = [];
+      const known = everywhere ? await withPortsElsewhere(this.options.store, holder.network) : undefined;
       for (const request of unique(requests)) {
-        const binding = await this.#reserveOne(holder, request, everywhere, container);
+        const binding = await this.#reserveOne(holder, request, known, container);
         rollback.add(() => this.#drop(binding));
         signal?.throwIfAborted();
         made.push(binding.published);
@@ -90,7 +93,8 @@ export class PublishedPorts {
   async #reserveOne(
     holder: PortHolder,
     request: PublishRequest,
-    everywhere: boolean,
+    /** Whose ports an ingress port may conflict with; undefined: it is none. */
+    known: Known | undefined,
     container: readonly Family[],
   ): Promise<PortBinding> {
     const { hostIp, hostPorts, port, protocol } = request;
@@ -107,8 +111,8 @@ export class PublishedPorts {
     const start = hostPorts === undefined ? randomInt(count) : 0;
     for (let i = 0; i < count; i++) {
       const hostPort = range.first + ((start + i) % count);
-      const published: PublishedPort = { hostIp, hostPort, port, protocol, everywhere };
-      const conflict = this.#conflict(holder, published);
+      const published: PublishedPort = { hostIp, hostPort, port, protocol, everywhere: known !== undefined };
+      const conflict = this.#conflict(holder, published, known);
       if (conflict !== undefined) {
         if (count === 1) throw taken(published, { by: ` by ${nameOf(conflict, this.options.node)}` });
         continue;
@@ -144,11 +148,10 @@ export class PublishedPorts {
   }
 
   /** The endpoint that has this port, or one that overlaps it. */
-  #conflict(holder: PortHolder, published: PublishedPort): PortHolder | undefined {
+  #conflict(holder: PortHolder, published: PublishedPort, known: Known | undefined): PortHolder | undefined {
     const here = this.#bindings.conflicting(published);
     if (here !== undefined) return here.holder;
-    if (!published.everywhere) return undefined;
-    return portConflict(this.options.store.view, holder, published, this.#displaced);
+    return known && portConflict(known, holder, published, this.#displaced);
   }
 
   /** Forwards reserved ports to their endpoint. @throws WeftError if the firewall fails; the reservations stay */
@@ -276,8 +279,11 @@ export class PublishedPorts {
 
   /** Networks with ingress ports of a node that is gone now, or is back. */
   #changedByNodes(changes: readonly Change[]): string[] {
-    if (!changes.some(({ kind }) => kind === 'node' || kind === 'alive' || kind === 'lease')) return [];
+    const before = this.#gone;
     this.#displaced.handle(changes);
+    const gone = [...this.#displaced.all.values()].flatMap(({ node, isGone }) => (isGone ? [node] : []));
+    this.#gone = gone.join(' ');
+    if (this.#gone === before) return [];
     return [...this.options.store.view.endpoints.keys()].filter((network) => {
       const ids = new Set(this.#followed(network).map(({ id }) => id));
       const wanted = this.#ingress(network);

@@ -1,4 +1,5 @@
 // Networks of this node: memberships, subnet leases, peer routes, address claims.
+export { lookThrough } from './follow-network.js';
 export { configuredControl, ControlAddresses } from './control-addresses.js';
 export { ownSubnets } from './address-claims.js';
 export { Gateways } from './gateways.js';

@@ -3,7 +3,7 @@
 // While one is retained the routes to its node stay, so that no packet is lost over a record, and its addresses count as
 // taken.
 import { peerLeaseGone, RETAIN_LOST_MS } from '../../core/lost-records.js';
-import type { Claim } from '../../core/records.js';
+import type { Claim, Removal } from '../../core/records.js';
 import type { Change, StoredLease, View } from '../../store/store.js';
 import { type RecordKey, RecordMap } from '../reconcile/index.js';
 
@@ -66,9 +66,10 @@ export class LostLeases {
     );
   }
 
-  /** A tombstone of the node has come. */
-  nodeRemoved(node: string): void {
-    for (const [record, { lost }] of [...this.#retained]) if (lost.node === node) this.#gone(record);
+  /** A tombstone has come: of a node, or of a network whose records may have gone before it. */
+  removed({ kind, name }: Removal): void {
+    for (const [record, { lost }] of [...this.#retained])
+      if ((kind === 'node' ? lost.node : lost.network) === name) this.#gone(record);
   }
 
   stop(): void {

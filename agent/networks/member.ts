@@ -7,7 +7,7 @@ import { bareIp, type IpNetwork } from '../../core/address.js';
 import type { Network } from '../../core/network.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Store, StoredLease } from '../../store/store.js';
+import type { FollowedNetwork, Store, StoredLease } from '../../store/store.js';
 import type { Claimed } from './address-claims.js';
 import { canStay } from './join-checks.js';
 import { LeaseRenewer } from './lease-renewer.js';
@@ -38,6 +38,8 @@ export class Member implements Claimed {
     private readonly options: MemberOptions,
     readonly membership: Membership,
     readonly granted: Claimed['granted'],
+    /** The view has the network's containers until this is ended. */
+    readonly followed: FollowedNetwork,
   ) {
     this.#keeper = new LeaseRenewer({ ...options, ttlSeconds: options.subnetTtlSeconds });
   }

@@ -9,6 +9,7 @@ import { addressingOf, driverOf } from '../../core/drivers/index.js';
 import type { ClaimHolder, Endpoint } from '../../core/records.js';
 import { networkGone } from '../../core/lost-records.js';
 import type { Change } from '../../store/store.js';
+import { unservedConfig } from '../../store/unserved.js';
 import { AddressClaims } from './address-claims.js';
 import {
   checkJoinable,
@@ -24,6 +25,7 @@ import { Member } from './member.js';
 import type { JoinOptions, MembershipListener, MembershipsOptions } from './membership-options.js';
 import { NetworkObjects } from './network-objects.js';
 import { OwnLeases } from './own-leases.js';
+import { takeAndFollow } from './follow-network.js';
 import { findParent } from './parent-link.js';
 import { ParentLinks } from './parent-links.js';
 import { joinRoutedNetworks } from './routed-networks.js';
@@ -147,6 +149,7 @@ export class Memberships {
   /** Restores memberships from the state directory, before the store answers. */
   async restore(saved: readonly SavedNetwork[]): Promise<void> {
     for (const { network, lease, granted, parent } of saved) {
+      const followed = this.options.store.follow(network.name);
       const membership = {
         network,
         lease,
@@ -156,7 +159,7 @@ export class Memberships {
       };
       this.#members.set(
         network.name,
-        this.#member(membership, new Map(granted.map(({ ip, ...holder }) => [ip, holder]))),
+        this.#member(membership, new Map(granted.map(({ ip, ...holder }) => [ip, holder])), followed),
       );
       this.#unseen.add(network.name);
     }
@@ -182,7 +185,7 @@ export class Memberships {
 
   /**
    * Writes the network back where etcd has lost it; a failure is a problem.
-   * @returns false: it was removed on purpose, and the node has left it
+   * @returns false: it was removed on purpose, and the node has left it, or will hear of that
    */
   async #restored(name: string, member: Member): Promise<boolean> {
     const { view } = this.options.store;
@@ -197,12 +200,14 @@ export class Memberships {
         return false;
       }
       const what = `network ${name}, which etcd has lost`;
+      let isLost = true;
       await attempt(this.options, { scope: networkScope(name), kind: 'restoration', what }, async () => {
         const own = this.#leases.request(network, lease);
-        const written = await this.options.store.restoreNetwork(network, own, had);
-        if (written)
-          this.options.log.warn('a network that etcd had lost was written back', { network: name });
+        isLost = await this.options.store.restoreNetwork(network, own, had);
+        if (isLost) this.options.log.warn('a network that etcd had lost was written back', { network: name });
       });
+      // Its tombstone, or the config that somebody else has written back, is on the way; one that is not served has come.
+      if (!isLost && !view.networks.has(name) && unservedConfig(view, name) === undefined) return false;
     }
     const network = view.networks.get(name);
     if (network !== undefined) {
@@ -235,11 +240,10 @@ export class Memberships {
       if (again !== true) await checkHostRoutes(this.options, network);
       const link = await findParent(kernel, network, underlay(), node);
       const parent = sharedParent(network, link, this.list());
-      const lease = await this.#leases.acquire(network, {
-        previous: previous ?? formerSubnets(this.options.state, network),
-        wanted,
-        signal,
-      });
+      const former = previous ?? formerSubnets(this.options.state, network);
+      const [lease, followed] = await takeAndFollow(store, name, signal, () =>
+        this.#leases.acquire(network, { previous: former, wanted, signal }),
+      );
       const membership: Membership = {
         network,
         lease,
@@ -247,7 +251,7 @@ export class Memberships {
         ...(parent === undefined ? {} : { parent }),
         ...this.#bridgeOf(name),
       };
-      const member = this.#member(membership, this.#claims.grantedIn(membership));
+      const member = this.#member(membership, this.#claims.grantedIn(membership), followed);
       member.save();
       // Who waits for a subnet, as a script that starts dockerd with --bip does, needs nothing of the kernel.
       await this.#objects.writeEnv(member);
@@ -315,8 +319,7 @@ export class Memberships {
     for (const [name, records] of touched) {
       if (this.#members.has(name)) await this.options.reconciler.set(records);
     }
-    if (changes.some(({ kind }) => kind === 'lease' || kind === 'node' || kind === 'network'))
-      await this.#objects.setMembers();
+    if (changes.some((change) => this.#objects.concernsMembers(change))) await this.#objects.setMembers();
     if (claimed.size > 0) await this.#objects.claimsChanged();
     for (const name of claimed) await this.#answerClaims(name);
     for (const name of freed) await this.#ownLeases.reacquire(name);
@@ -376,7 +379,9 @@ export class Memberships {
       if (after === undefined) return this.#resumeOne(name, member);
       this.#unseen.delete(name);
       if (!member.adopt(after)) return;
-      if (!this.#leases.isCurrent(member.membership.lease, after)) await this.#ownLeases.take(member);
+      const { lease } = member.membership;
+      if (!this.#leases.isCurrent(lease, after) || !this.#leases.isThere(after, lease))
+        await this.#ownLeases.take(member);
       member.save();
       await this.#objects.publish(name);
     });
@@ -384,7 +389,10 @@ export class Memberships {
 
   async #removalChanged(key: string): Promise<void> {
     const removal = this.options.store.view.removals.get(key);
-    if (removal?.kind === 'node') this.#peers.nodeRemoved(removal.name);
+    if (removal !== undefined) this.#peers.removed(removal);
+    // It may come after the end of the config.
+    if (removal?.kind === 'network' && !this.options.store.view.networks.has(removal.name))
+      await this.#inTurn(removal.name, (member) => this.#resumeOne(removal.name, member));
     if (removal?.kind !== 'node' || removal.name !== this.options.node || !removal.forced) return;
     if (removal.at === this.#settledRemoval) return;
     this.#expelled = true;
@@ -407,6 +415,7 @@ export class Memberships {
     keepFormerSubnets(this.options, member.membership);
     this.options.state.deleteNetwork(name);
     await this.#objects.remove(name);
+    member.followed.end();
     this.options.log.info('left a network', { network: name });
     const gone = this.options.store.view.networks.has(name)
       ? 'this node is no longer on it'
@@ -429,11 +438,16 @@ export class Memberships {
     return this.options.subnetOnly?.includes(name) === true ? { subnetOnly: true } : {};
   }
 
-  #member(membership: Membership, granted: Member['granted']): Member {
+  #member(membership: Membership, granted: Member['granted'], followed: Member['followed']): Member {
     const exclusively = (work: () => Promise<void>): Promise<void> =>
       this.#inTurn(membership.network.name, work);
     const isUsed = this.#isUsed.bind(this);
-    return new Member({ ...this.options, leases: this.#leases, isUsed, exclusively }, membership, granted);
+    return new Member(
+      { ...this.options, leases: this.#leases, isUsed, exclusively },
+      membership,
+      granted,
+      followed,
+    );
   }
 
   /** Runs `work` on the member as it is when its turn comes; not at all where the node is not on the network then. */

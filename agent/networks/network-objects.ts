@@ -1,4 +1,6 @@
 // Kernel objects of this node's networks: links, peer routes, firewall, subnet.env.
+import { isDeepStrictEqual } from 'node:util';
+
 import { compileCloud } from '../../core/cloud.js';
 import { compileFirewall, compileNetwork } from '../../core/compile.js';
 import { driverOf } from '../../core/drivers/index.js';
@@ -6,6 +8,7 @@ import type { ControlAddress, FirewallMember } from '../../core/firewall.js';
 import type { IpAddress } from '../../core/address.js';
 import type { Network } from '../../core/network.js';
 import type { KernelObject } from '../../core/objects/index.js';
+import type { Lease, NodeRecord } from '../../core/records.js';
 import {
   compileFou,
   compileMember,
@@ -14,7 +17,7 @@ import {
   compileStranger,
 } from '../../core/port-security.js';
 import type { Logger } from '../../daemon/log.js';
-import type { Store } from '../../store/store.js';
+import type { Change, Store, View } from '../../store/store.js';
 import { attempt, networkScope, type Problems } from '../health/index.js';
 import type { Kernel, StepFailure } from '../kernel/index.js';
 import { type Reconciler, RecordMap } from '../reconcile/index.js';
@@ -45,6 +48,9 @@ export interface NetworkObjectsOptions {
 }
 
 export class NetworkObjects {
+  /** What was compiled of a node: it is the same while the record is, and there are thousands. */
+  readonly #compiled = new WeakMap<NodeRecord, FirewallMember>();
+
   constructor(private readonly options: NetworkObjectsOptions) {}
 
   /**
@@ -132,16 +138,32 @@ export class NetworkObjects {
     return this.options.reconciler.setMembers(this.#others());
   }
 
+  /** Whether a change of the store may be one of who the other nodes are. */
+  concernsMembers(change: Change): boolean {
+    if (change.kind === 'network') return true;
+    if (change.kind === 'node') {
+      const [before, after] = [change.before, change.after].map((node) => node && compileNode(node));
+      return !isDeepStrictEqual(before, after);
+    }
+    if (change.kind !== 'lease') return false;
+    const { members, store } = this.options;
+    return (
+      members.has(change.network) ||
+      [change.before, change.after].some((lease) => lease !== undefined && isStranger(store.view, lease))
+    );
+  }
+
   #others(): Map<string, FirewallMember> {
     const { store, members, peers } = this.options;
     const { nodes, leases } = store.view;
     const mine = [...members.values()].map(({ membership }) => membership);
     const found = new Map<string, FirewallMember>();
-    for (const node of nodes.values()) found.set(`node ${node.name}`, compileNode(node));
+    for (const node of nodes.values()) found.set(`node ${node.name}`, this.#compiledNode(node));
     for (const [network, all] of leases) {
       if (members.has(network)) continue;
       for (const lease of all.values())
-        found.set(`lease ${network} ${lease.subnet.toString()}`, compileStranger(lease));
+        if (isStranger(store.view, lease))
+          found.set(`lease ${network} ${lease.subnet.toString()}`, compileStranger(lease));
     }
     for (const member of members.values()) {
       const { membership } = member;
@@ -158,6 +180,14 @@ export class NetworkObjects {
       if (membership.subnetOnly === true) found.set(`own ${name}`, compileOwnBridge(membership, mine));
     }
     return found;
+  }
+
+  #compiledNode(node: NodeRecord): FirewallMember {
+    const known = this.#compiled.get(node);
+    if (known !== undefined) return known;
+    const member = compileNode(node);
+    this.#compiled.set(node, member);
+    return member;
   }
 
   /** Addresses of other nodes' subnets have routes of their own. */
@@ -198,3 +228,7 @@ export class NetworkObjects {
     return reconciler.setFirewall(rules, this.#others());
   }
 }
+
+/** The node of a lease has no record, as a flanneld: its address is in the lease alone. */
+const isStranger = ({ nodes }: Pick<View, 'nodes'>, { node }: Lease): boolean =>
+  node === undefined || !nodes.has(node);

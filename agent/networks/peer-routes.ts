@@ -8,7 +8,14 @@ import { messageOf } from '../../core/errors.js';
 import { whyClaimDisbelieved } from '../../core/claim-trust.js';
 import { mayOverlap, whyDisbelieved } from '../../core/lease-trust.js';
 import type { KernelObject } from '../../core/objects/index.js';
-import { addressesOf, claimsConflict, type Claim, type ClaimHolder, type Lease } from '../../core/records.js';
+import {
+  addressesOf,
+  claimsConflict,
+  type Claim,
+  type ClaimHolder,
+  type Lease,
+  type Removal,
+} from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, StoredLease } from '../../store/store.js';
 import { claimRecord, type Claimed, type AddressClaims } from './address-claims.js';
@@ -138,14 +145,14 @@ export class PeerRoutes {
     if (this.#losses.has(change)) return new RecordMap();
     if (after === undefined) this.#forget(network, subnet);
     const changed = after ?? before;
-    // Whether another lease is believed may depend on this one.
-    const others = this.#leasesOf(network).filter(
-      (other) => changed !== undefined && mayOverlap(other, changed),
-    );
+    const lengths = this.#lengthsIn(network);
+    // Whether another lease is believed may depend on this one, if they are of different lengths.
+    const isAlike = changed === undefined || (lengths.size <= 1 && lengths.has(changed.subnet.length));
+    const others = isAlike ? [] : this.#leasesOf(network).filter((other) => mayOverlap(other, changed));
     // Routes of claims lead to their user's node, which the lease names.
     return new RecordMap([
-      ...this.#peersOf(claimed, others),
-      [peerRecord(network, subnet), this.#peer(claimed.membership, after, this.#lengthsIn(network))],
+      ...(others.length === 0 ? [] : this.#peersOf(claimed, others)),
+      [peerRecord(network, subnet), this.#peer(claimed.membership, after, lengths)],
       ...this.#claims(claimed),
     ]);
   }
@@ -244,9 +251,9 @@ export class PeerRoutes {
     ];
   }
 
-  /** A tombstone of the node has come: what was retained of it goes. */
-  nodeRemoved(node: string): void {
-    this.#lost.nodeRemoved(node);
+  /** A tombstone has come: what was retained of its node or network goes. */
+  removed(removal: Removal): void {
+    this.#lost.removed(removal);
   }
 
   stop(): void {

@@ -84,6 +84,13 @@ export class SubnetLeases {
     };
   }
 
+  /** Whether etcd has this lease of this node; true where the network has none. */
+  isThere(network: Network, { subnet }: Lease): boolean {
+    if (this.request(network) === undefined) return true;
+    const there = this.options.store.view.leases.get(network.name)?.get(subnet.toString());
+    return there?.instance === this.options.instance;
+  }
+
   /** Whether a lease has the data that the network's backend publishes now. */
   isCurrent({ backendType, data, beside }: Lease, network: Network): boolean {
     return (

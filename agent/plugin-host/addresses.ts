@@ -152,6 +152,8 @@ export class PluginAddresses {
     for (const change of changes) {
       if (change.kind !== 'claim' || change.after !== undefined || change.before?.endpoint !== SET_ASIDE)
         continue;
+      // The view loses the claims of a network that this node has left.
+      if (this.options.memberships.get(change.network) === undefined) continue;
       const { ip } = change.before;
       if (this.options.addresses.holder(change.network, ip.toString()) !== SET_ASIDE) continue;
       this.#setAside(change.network, ip).catch((error: unknown) => {

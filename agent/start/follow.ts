@@ -87,6 +87,8 @@ async function handleFirstList(opened: Opened, parts: Parts): Promise<void> {
   for (const { network } of memberships.list()) await ports.follow(network.name);
   // The records are complete now: an object with weft's mark that no record wants is a leftover.
   reconciler.allowPruning();
+  // What an earlier life of this node has left was found: from here on its own networks are enough.
+  store.narrow();
   await reconciler.compare('start');
   readiness.begins();
   trimMemory();

@@ -38,6 +38,7 @@ import {
   scopeObjects,
   type AgentMetrics,
 } from '../health/index.js';
+import { mayBeMore } from '../endpoints/index.js';
 import { bootId, openFirewall, openKernel, PumpProcesses, type Kernel } from '../kernel/index.js';
 import type { AgentSettings } from '../settings.js';
 import { InterfaceLoanFiles, PumpFiles, State, WireguardKeys, type Loaded } from '../state/index.js';
@@ -87,6 +88,8 @@ export type KernelOf = (daemon: Daemon, options: { readOnly: boolean }) => Promi
 export interface AccessOptions {
   /** The state directory belongs to an agent that may run, and etcd is only followed. */
   readOnly?: boolean;
+  /** Networks whose containers are followed from the start; absent: all. */
+  networks?: Iterable<string> | undefined;
   /** Absent: that of this host. */
   kernelOf?: KernelOf;
 }
@@ -94,7 +97,7 @@ export interface AccessOptions {
 /** @throws as KernelOf */
 export async function openAccess(
   daemon: Daemon,
-  { readOnly = false, kernelOf = kernelOfHost }: AccessOptions = {},
+  { readOnly = false, networks, kernelOf = kernelOfHost }: AccessOptions = {},
 ): Promise<Access> {
   const { settings, identity, log, shutdown } = daemon;
   const access = readEtcdAccess(settings);
@@ -106,6 +109,7 @@ export async function openAccess(
     ...(identity !== undefined && settings.etcd.every(isSecure) && { tls: () => identity.tls }),
     ...access,
     readOnly,
+    ...(networks && { networks }),
     writer: networkWriter(controllers, controllerTls(daemon)),
     log,
   });
@@ -187,7 +191,7 @@ export async function open(launch: Launch, kernelOf: KernelOf = kernelOfHost): P
   readiness.waitsFor(undefined);
   const { settings } = daemon;
   const tls = controllerTls(daemon);
-  const { kernel, store } = await openAccess(daemon, { kernelOf });
+  const { kernel, store } = await openAccess(daemon, { kernelOf, networks: networksOf(loaded) });
   const plain = plainTextWarnings({
     etcd: settings.etcd,
     insecure: settings.controller.length > 0 && tls() === undefined,
@@ -218,6 +222,15 @@ export async function open(launch: Launch, kernelOf: KernelOf = kernelOfHost): P
     ...{ events, endpointName, scopeObject },
   };
 }
+
+/** Networks that this node is on; undefined: etcd alone may know some of its endpoints, in any network. */
+const networksOf = (loaded: Loaded): string[] | undefined =>
+  mayBeMore(loaded)
+    ? undefined
+    : [
+        ...loaded.networks.map(({ network }) => network.name),
+        ...loaded.endpoints.map(({ network }) => network),
+      ];
 
 /** Of the next connection to a controller: a node's own certificate is renewed. */
 function controllerTls({ settings, identity }: Daemon): () => Tls | undefined {

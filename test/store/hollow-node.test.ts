@@ -1,5 +1,5 @@
 // Hollow nodes, of which the bench of large clusters has many: the agent on the kernel in memory, and on a real etcd.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -8,6 +8,7 @@ import { HollowNode, routedBy, type HollowPlan } from '../bench/scale/hollow-nod
 import { temporaryFolder } from '../lab/temporary-folder.js';
 import { until } from '../lab/wait.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
+import { spec, storeOn } from './helpers.js';
 
 const CONFIG = { Network: '10.100.0.0/16', SubnetLen: 24, Backend: { Type: 'vxlan', VNI: 4100 } };
 
@@ -15,17 +16,19 @@ let etcd: TestEtcd;
 test.before(async () => {
   etcd = await startEtcd();
   await etcd.raw.put('/weft/networks/blue/config').value(JSON.stringify(CONFIG));
+  const red = { ...CONFIG, Network: '10.101.0.0/16', Backend: { Type: 'vxlan', VNI: 4101 } };
+  await etcd.raw.put('/weft/networks/red/config').value(JSON.stringify(red));
 });
 test.after.always(() => etcd.stop());
 
-/** Starts a node of network blue. @param routed takes each subnet that its kernel is given a route to */
+/** Starts a node, of network blue unless the plan has others. @param routed takes each subnet that its kernel is given a route to */
 async function started(
   t: ExecutionContext,
-  plan: Pick<HollowPlan, 'name' | 'ip' | 'folder'>,
+  plan: Pick<HollowPlan, 'name' | 'ip' | 'folder'> & Partial<HollowPlan>,
   routed = new Set<string>(),
 ): Promise<HollowNode> {
   const node = await HollowNode.start(
-    { ...plan, networks: ['blue'], etcd: [etcd.url], controllers: [] },
+    { networks: ['blue'], ...plan, etcd: [etcd.url], controllers: [] },
     { onSteps: (steps) => routedBy(steps).forEach((subnet) => routed.add(subnet)) },
   );
   t.teardown(() => node.stop());
@@ -64,4 +67,128 @@ test('a hollow node that is started again has its subnet and its containers', as
     after.agent.endpoints.list().map((endpoint) => endpoint.ip),
     [ip],
   );
+});
+
+test('a node has the containers of its own networks, from the join to the end', async (t) => {
+  const folder = join(temporaryFolder(t, 'weft-hollow-'), 'nodes');
+  mkdirSync(folder);
+  const red = await started(t, { name: 'n4', ip: '198.18.0.4', folder, networks: ['red'] });
+  const other = await started(t, { name: 'n5', ip: '198.18.0.5', folder });
+  const { store } = other.agent;
+  await until('it follows its own network alone', () => store.follows('blue') && !store.follows('red'));
+  const { name } = await red.attach('red', 'c4');
+  const lease = red.agent.memberships.get('red')?.lease.subnet.toString() ?? '';
+  await until('the lease', () => store.view.leases.get('red')?.has(lease) === true);
+  await other.attach('red', 'c5');
+  await until('its name', () => other.knows('red', name));
+  await other.detach('red', 'c5');
+  await other.agent.memberships.leave('red');
+  t.false(other.knows('red', name));
+  t.false(store.follows('red'));
+
+  // The next life follows its own network from the first list on.
+  await other.stop();
+  const next = await HollowNode.start(other.plan, { kernel: other.kernel });
+  t.teardown(() => next.stop());
+  await until('it is up', () => next.isUp, { context: () => next.trouble ?? '' });
+  t.false(next.agent.store.follows('red'));
+  t.true(next.agent.store.follows('blue'));
+  t.false(next.knows('red', name));
+});
+
+test('a node whose state is lost finds its containers in every network', async (t) => {
+  const folder = join(temporaryFolder(t, 'weft-hollow-'), 'nodes');
+  mkdirSync(folder);
+  const before = await started(t, { name: 'n6', ip: '198.18.0.6', folder, networks: [] });
+  const { ip } = await before.attach('red', 'c6');
+  await until('it is published', () => before.agent.publisher.pending === 0);
+  await before.stop();
+  rmSync(join(folder, 'n6', 'state'), { recursive: true });
+  const after = await HollowNode.start(before.plan, { kernel: before.kernel });
+  t.teardown(() => after.stop());
+  await until(
+    'the endpoint is recovered',
+    () =>
+      after.isUp &&
+      after.agent.endpoints
+        .list()
+        .map((endpoint) => endpoint.ip)
+        .join() === ip,
+    { context: () => after.trouble ?? '' },
+  );
+  await until('it follows its own network alone', () => !after.agent.store.follows('blue'));
+  t.true(after.agent.store.follows('red'));
+});
+
+test('a network that is removed is left, and one of its name joined, where its keys are watched in parts', async (t) => {
+  const folder = join(temporaryFolder(t, 'weft-hollow-'), 'nodes');
+  mkdirSync(folder);
+  // Its containers lie between the keys of the other networks and the tombstones.
+  const green = { ...CONFIG, Network: '10.102.0.0/16', Backend: { Type: 'vxlan', VNI: 4102 } };
+  await etcd.raw.put('/weft/networks/green/config').value(JSON.stringify(green));
+  const filler = Array.from({ length: 120 }, (_, at) => ({
+    request_put: { key: Buffer.from(`/weft/networks/green/endpoints/e${at}`), value: Buffer.from('{}') },
+  }));
+  for (let at = 0; at < filler.length; at += 60)
+    await etcd.raw.kv.txn({ success: filler.slice(at, at + 60) });
+  const whole = await storeOn(etcd, '/weft');
+  t.teardown(() => whole.close());
+  const problems = new Set<string>();
+  const nodes: HollowNode[] = [];
+  for (const number of [7, 8]) {
+    const one = await started(t, { name: `n${number}`, ip: `198.18.0.${number}`, folder, networks: [] });
+    await until('it follows few', () => !one.agent.store.follows('green'));
+    nodes.push(one);
+  }
+  const [first, second] = nodes;
+  if (first === undefined || second === undefined) return t.fail();
+  for (let round = 0; round < 3; round++) {
+    await whole.createNetwork(spec('amber', `10.${110 + round}.0.0/16`));
+    for (const one of nodes) {
+      await until('the network is known', () => one.agent.store.view.networks.has('amber'));
+      await one.attach('amber', `c${round}-${one.plan.name}`);
+    }
+    await until('the other one is known', () => second.knows('amber', `c${round}-n7`));
+    await whole.removeNetwork('amber', { force: true });
+    for (const one of nodes) {
+      await until('it is left', () => one.agent.memberships.get('amber') === undefined);
+      for (const { what } of one.agent.problems.list()) problems.add(what);
+      await until('its records are gone', () => !one.agent.store.view.leases.has('amber'));
+      t.false(one.knows('amber', `c${round}-n7`));
+    }
+  }
+  t.deepEqual([...problems], []);
+});
+
+test('an ingress port is refused where another network has it on a node that is on both', async (t) => {
+  const folder = join(temporaryFolder(t, 'weft-hollow-'), 'nodes');
+  mkdirSync(folder);
+  const both = await started(t, { name: 'n9', ip: '198.18.0.9', folder, networks: ['blue', 'red'] });
+  const one = await started(t, { name: 'n10', ip: '198.18.0.10', folder });
+  await until('it follows its own network alone', () => !one.agent.store.follows('red'));
+  const publish = [
+    { hostIp: '0.0.0.0', hostPorts: { first: 8080, last: 8080 }, port: 80, protocol: 'tcp' as const },
+  ];
+  const open = async (node: HollowNode, network: string, name: string, everywhere: boolean) => {
+    node.kernel.addContainer(`/run/netns/${name}`);
+    return await node.agent.attacher.attach({
+      ...{ network, target: `netns:/run/netns/${name}`, aliases: [], defaultRoute: true, dns: false },
+      ...{ publish, everywhere },
+    });
+  };
+  const { id, name } = await open(both, 'red', 'p1', false);
+  const key = `/weft/networks/red/endpoints/${id}`;
+  await until('it is published', async () => (await etcd.raw.get(key).string()) !== null);
+  const { leases } = one.agent.store.view;
+  await until('its leases are known', () =>
+    ['blue', 'red'].every((network) =>
+      [...(leases.get(network)?.values() ?? [])].some(({ node }) => node === 'n9'),
+    ),
+  );
+  const error = await t.throwsAsync(open(one, 'blue', 'p2', true));
+  t.regex(
+    error?.message ?? '',
+    new RegExp(`8080/tcp is taken by endpoint ${name} of network red on node n9`),
+  );
+  t.false(one.agent.store.follows('red'));
 });

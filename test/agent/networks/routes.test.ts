@@ -13,7 +13,7 @@ import { hostRoutesBeside, RouteOverlaps } from '../../../agent/networks/route-o
 import type { Reconciler } from '../../../agent/reconcile/reconciler.js';
 import { IpAddress, IpNetwork } from '../../../core/address.js';
 import type { HostRoute } from '../../../core/host-routes.js';
-import type { Claim } from '../../../core/records.js';
+import type { Claim, Removal } from '../../../core/records.js';
 import { silentLogger } from '../../../daemon/log.js';
 import type { Change } from '../../../store/store.js';
 import { overlay } from '../../core/records.js';
@@ -25,6 +25,7 @@ import { path, request, startNode } from '../node.js';
 
 const blue = network('blue', 4097, 100, false);
 const claimed = { membership: membership(blue), granted: new Map() } as unknown as Claimed;
+const node2Removed: Removal = { kind: 'node', name: 'node2', at: '2026-01-01T00:00:00Z', forced: false };
 const LIE = { scope: networkScope('blue'), kind: 'peer-lease', id: '10.100.2.0/24' } as const;
 
 /** Node node1 on blue, and what is routed after each change. */
@@ -163,13 +164,13 @@ test('a lease that etcd has lost counts until it is back, also while that waits 
   void store.releaseLease(lease(blue, 2));
   t.is(asked().size, 0);
   t.deepEqual(standing(), ['10.100.2.0/24']);
-  peers.nodeRemoved('node2');
+  peers.removed(node2Removed);
   t.deepEqual(standing(), []);
 
   late(() => {
     store.putLease(lease(blue, 2));
     void store.releaseLease(lease(blue, 2));
-    peers.nodeRemoved('node2');
+    peers.removed(node2Removed);
   });
   t.deepEqual(standing(), []);
 });
