@@ -50,7 +50,9 @@ export class DisplacedNodes {
 
   #matters(change: Change): boolean {
     const { kind } = change;
-    if (kind === 'node' || kind === 'alive' || kind === 'lease') return true;
+    if (kind === 'node' || kind === 'alive') return true;
+    // While all are up it does not matter who has which subnet.
+    if (kind === 'lease') return this.#found === undefined || this.#found.down.size > 0;
     if (kind !== 'endpoint' && kind !== 'claim') return false;
     return [change.before, change.after].some((one) => one && this.#found?.down.has(one.node));
   }

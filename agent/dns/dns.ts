@@ -240,10 +240,14 @@ export class Dns {
       return true;
     const ip = plainAddress(text);
     if (ip === undefined || !this.#isOverlay(ip)) return false;
-    return [...store.view.leases].some(
-      ([name, leases]) =>
-        hasSubnets(store.view.networks.get(name)) &&
-        [...leases.values()].some((lease) => lease.node !== undefined && gatewaysOf(lease).includes(text)),
+    // Of thousands of leases those of one network are looked at.
+    return [...store.view.networks.values()].some(
+      (network) =>
+        hasSubnets(network) &&
+        prefixesOf(network).some((prefix) => prefix.contains(ip)) &&
+        [...(store.view.leases.get(network.name)?.values() ?? [])].some(
+          (lease) => lease.node !== undefined && gatewaysOf(lease).includes(text),
+        ),
     );
   }
 
@@ -267,8 +271,7 @@ export function listenedAt(memberships: readonly Membership[]): Map<string, stri
 }
 
 /** Whether each node has a subnet of its own, and so a gateway. */
-const hasSubnets = (network: Network | undefined): boolean =>
-  network !== undefined && addressingOf(network) === 'subnets';
+const hasSubnets = (network: Network): boolean => addressingOf(network) === 'subnets';
 
 const gatewaysOf = ({ subnet, subnet6 }: Membership['lease']): string[] =>
   [subnet, ...(subnet6 === undefined ? [] : [subnet6])].map((one) => gatewayOf(one).toString());

@@ -39,7 +39,7 @@ export interface PeerState {
 }
 
 export interface PeersOptions {
-  store: Pick<Store, 'view' | 'state'>;
+  store: Pick<Store, 'view' | 'state' | 'subscribe'>;
   kernel: Kernel;
   memberships: Pick<Memberships, 'list' | 'get'>;
   overlaps: Pick<RouteOverlaps, 'over'>;
@@ -58,12 +58,17 @@ export class Peers {
   readonly #events: PathEvents;
   /** The paths, and what they were found from. */
   #found: { of: readonly unknown[]; paths: readonly Path[] } | undefined;
+  #leaseChanges = 0;
+  readonly #unsubscribe: () => void;
   /** Of these paths there was nothing to tell. */
   #quiet: readonly Path[] | undefined;
   #tables: readonly NeighbourTable[] | undefined;
 
   constructor(private readonly options: PeersOptions) {
-    const { kernel, node, metrics, underlay, log, onPath } = options;
+    const { kernel, node, metrics, underlay, log, onPath, store } = options;
+    this.#unsubscribe = store.subscribe((changes) => {
+      if (changes.some(({ kind }) => kind === 'lease')) this.#leaseChanges++;
+    });
     this.#events = new PathEvents(onPath);
     this.#causes = new NeighbourCauses({
       ...{ kernel, log },
@@ -88,6 +93,7 @@ export class Peers {
   }
 
   stop(): Promise<void> {
+    this.#unsubscribe();
     return this.#prober.stop();
   }
 
@@ -137,10 +143,9 @@ export class Peers {
 
   /** Found again when something has changed. */
   #paths(): readonly Path[] {
-    const { store, memberships } = this.options;
-    const all = memberships.list();
+    const all = this.options.memberships.list();
     const of = [
-      store.state.revision,
+      this.#leaseChanges,
       ...all.flatMap(({ network, lease, underlay }) => [network, lease, underlay]),
     ];
     if (this.#found === undefined || !areSame(of, this.#found.of))

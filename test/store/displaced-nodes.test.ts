@@ -70,6 +70,16 @@ test('an endpoint or a claim that comes later changes the answer', async (t) => 
   t.is(displaced.all, before, 'those of a node that is up do not matter');
 });
 
+test('while every node is up a lease changes nothing', (t) => {
+  const { store, displaced } = cluster();
+  store.setAlive('h1', 'i-h1');
+  const before = displaced.all;
+  lease(store, 'blue', '10.100.1.0/24', 'h2', '192.0.2.2');
+  t.is(displaced.all, before);
+  store.setAlive('h1', undefined);
+  t.true(displaced.isGone('h1'));
+});
+
 test('two living nodes of one address are one problem, and both stay', (t) => {
   const { store, found, displaced } = cluster();
   store.putNode(node('h3', '192.0.2.2'));

@@ -8,6 +8,7 @@ import { tagOf } from '../../../agent/underlay/path-prober.js';
 import { measurePeers, Peers } from '../../../agent/underlay/index.js';
 import type { Membership } from '../../../core/compile.js';
 import type { Problem } from '../../../core/problem.js';
+import type { Change, Store } from '../../../store/store.js';
 import { leaseOf, membershipOf, overlay } from '../../core/records.js';
 import { until } from '../../lab/wait.js';
 
@@ -53,11 +54,15 @@ function world(lacks: (links: readonly string[]) => boolean = () => false) {
     current: memberships[0]?.underlay as Membership['underlay'],
     outage: undefined,
   };
+  const view = { leases: new Map([blue, red].map(({ name }) => [name, of(name)])), alive };
+  const state = { connected: true, revision: 1 };
+  let tell: (changes: readonly Change[]) => void = () => undefined;
+  const subscribe: Store['subscribe'] = (listener) => {
+    tell = listener;
+    return () => undefined;
+  };
   const peers = new Peers({
-    store: {
-      view: { leases: new Map([blue, red].map(({ name }) => [name, of(name)])), alive },
-      state: { connected: true, revision: 1 },
-    } as never,
+    store: { view, state, subscribe } as never,
     kernel: {
       ping,
       // Node n3 sends as always; what it is sent does not arrive.
@@ -85,7 +90,8 @@ function world(lacks: (links: readonly string[]) => boolean = () => false) {
     onPath: () => undefined,
   });
   measurePeers(metrics.registry, () => peers.list());
-  return { peers, problems, metrics, underlay, packets };
+  const tellOf = (kind: 'node' | 'lease'): void => tell([{ kind } as Change]);
+  return { peers, problems, metrics, underlay, packets, view, state, tellOf };
 }
 
 const states = (peers: Peers): string[] =>
@@ -154,4 +160,19 @@ test('where this node has no tunnel of its own, that is the problem', async (t) 
   t.teardown(() => peers.stop());
   await until('n5 is a problem', () => problems.list().length > 0);
   t.true(problems.list().every(({ what }) => what.includes('in network red,')));
+});
+
+test('the paths are found again when a lease has changed, and at no other write to etcd', (t) => {
+  const { peers, view, state, tellOf } = world();
+  const pathsTo = (address: string): number =>
+    peers.list().find(({ publicIp }) => publicIp === address)?.paths.length ?? 0;
+  t.is(pathsTo('192.0.2.2'), 3);
+  const [key] =
+    [...(view.leases.get('red') ?? [])].find(([, { publicIp }]) => publicIp.toString() === '192.0.2.2') ?? [];
+  view.leases.get('red')?.delete(key ?? '');
+  state.revision++;
+  tellOf('node');
+  t.is(pathsTo('192.0.2.2'), 3);
+  tellOf('lease');
+  t.is(pathsTo('192.0.2.2'), 2);
 });
