@@ -15,7 +15,11 @@ export class WatchStream {
   readonly #awaited: (Part | undefined)[] = [];
   readonly #byId = new Map<string, Part>();
 
-  constructor(private readonly stream: Pick<Stream, 'write'>) {}
+  constructor(
+    private readonly stream: Pick<Stream, 'write'>,
+    /** The newest revision that was delivered before. */
+    readonly begunAt: number,
+  ) {}
 
   /** Whether etcd has answered all that was begun. */
   get isComplete(): boolean {

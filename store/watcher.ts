@@ -55,7 +55,7 @@ export class Watcher {
   #scope: Scope = scopeOf([]);
   /** Undefined: all networks. */
   #wanted: Set<string> | undefined;
-  /** Events of networks whose list is on the way. */
+  /** Events of networks whose list is on the way; one that is begun again has another array. */
   readonly #early = new Map<string, IEvent[]>();
   /** At which revision the containers of a network were listed by themselves: older events may still be on the way. */
   readonly #listedAt = new Map<string, number>();
@@ -87,8 +87,7 @@ export class Watcher {
   follow(network: string): void {
     if (this.#wanted === undefined || this.#wanted.has(network)) return;
     this.#wanted.add(network);
-    const stream = this.#stream;
-    if (stream !== undefined && !this.#scope.follows(network)) void this.#begin(stream, network);
+    if (this.#stream !== undefined && !this.#scope.follows(network)) void this.#begin(network);
   }
 
   unfollow(network: string): void {
@@ -185,8 +184,10 @@ export class Watcher {
   }
 
   /** Lists a network that the last list has left out. Its own watch begins at the revision of that. */
-  async #begin(stream: WatchStream, network: string): Promise<void> {
-    const isOver = (): boolean => this.#stream !== stream || this.#wanted?.has(network) !== true;
+  async #begin(network: string): Promise<void> {
+    const early: IEvent[] = [];
+    this.#early.set(network, early);
+    const isOver = (): boolean => this.#early.get(network) !== early;
     let session: Session | undefined;
     try {
       session = await this.client.session(this.#stop.signal);
@@ -200,13 +201,12 @@ export class Watcher {
         revision,
         leftOut: vain,
       } = await readAll(pagesOf(session), this.keys, range, scopeOf([network]));
-      // Another stream begins what is still wanted.
-      if (isOver() || this.#scope.follows(network)) return;
+      // It is not wanted any more, or was begun again since, maybe by another stream.
+      if (isOver()) return;
       this.#scope = scopeOf([...(this.#scope.networks ?? []), network]);
       this.#listedAt.set(network, revision);
       const names = vain.ranges.map(({ range: one }) => one);
       for (const part of without(range, [...this.#parts, ...names])) this.#watchToo({ ...part, revision });
-      const early = this.#early.get(network) ?? [];
       this.#early.delete(network);
       this.to.begun(kvs.filter(({ key }) => networkWithin(this.keys, key.toString()) !== undefined));
       this.#deliver(early);
@@ -291,10 +291,13 @@ export class Watcher {
             reject(failureOf(error));
           }
         });
-        this.#stream = new WatchStream(stream);
+        this.#stream = new WatchStream(
+          stream,
+          Math.max(this.#revision, ...this.#parts.map((part) => part.revision)),
+        );
         for (const part of this.#parts) this.#stream.begin(part);
         for (const network of this.#wanted ?? [])
-          if (!this.#scope.follows(network)) void this.#begin(this.#stream, network);
+          if (!this.#scope.follows(network)) void this.#begin(network);
       });
     } finally {
       this.#stream = undefined;
@@ -310,7 +313,7 @@ export class Watcher {
   /** Returns why a new list is needed, if it is. */
   #take(response: IWatchResponse): 'compacted' | 'restored' | undefined {
     const part = this.#stream?.partOf(response);
-    if (part === undefined) return this.#created(response);
+    if (part === undefined) return response.created ? this.#created(response) : undefined;
     if (Number(response.compact_revision) > 0) {
       this.log.warn('etcd has compacted revisions that this watch still needed; listing all keys again', {
         revision: part.revision,
@@ -319,7 +322,7 @@ export class Watcher {
     }
     if (response.canceled)
       throw new CallFailure('connection', `the watch was cancelled: ${response.cancel_reason}`);
-    if (response.created) return this.#created(response);
+    if (response.created) return this.#created(response, part);
     // Events up to its revision were delivered before; etcd does not send them again, but the check keeps the contract by itself.
     const events = response.events.filter((event) => revisionOf(event.kv) > part.revision);
     const last = events.at(-1);
@@ -337,14 +340,14 @@ export class Watcher {
   }
 
   /** A watch runs, one that has ended since maybe. */
-  #created({ created, header }: IWatchResponse): 'restored' | undefined {
-    if (!created) return undefined;
-    // A watch from a future revision is silent until that revision exists, and misses all before it.
+  #created({ header }: IWatchResponse, part?: Part): 'restored' | undefined {
+    // A watch from a future revision is silent until that revision exists, and misses all before it. Newer events of other
+    // watches may come before this answer, so that they say nothing of it.
     const now = Number(header.revision);
-    if (now < this.#revision) {
+    const before = Math.max(this.#stream?.begunAt ?? 0, part?.revision ?? 0);
+    if (now < before) {
       this.log.warn('etcd has gone back behind the revision of this watch; listing all keys again', {
-        revision: now,
-        before: this.#revision,
+        ...{ revision: now, before },
       });
       return 'restored';
     }
@@ -360,12 +363,11 @@ export class Watcher {
       : events.filter((event) => {
           const key = event.kv.key.toString();
           const range = leftOut(this.keys, this.#scope, key);
-          const network = networkWithin(this.keys, key);
-          if (range === undefined)
-            return network === undefined || revisionOf(event.kv) > (this.#listedAt.get(network) ?? 0);
-          if (network === undefined || this.#scope.follows(network) || this.#wanted?.has(network) !== true)
-            vain.push(range);
-          else this.#early.set(network, [...(this.#early.get(network) ?? []), event]);
+          const network = networkWithin(this.keys, key) ?? '';
+          if (range === undefined) return revisionOf(event.kv) > (this.#listedAt.get(network) ?? 0);
+          const early = this.#early.get(network);
+          if (early === undefined) vain.push(range);
+          else early.push(event);
           return false;
         });
     this.to.events(followed);

@@ -278,6 +278,7 @@ for (const many of [0, MANY])
       'what etcd has',
     );
     t.true(forward(changes));
+    t.is(store.state.restored, undefined);
     const leases = await etcd.raw.getAll().prefix(`${prefix}/networks/red/subnets/`).strings();
     const wanted = Object.entries(leases).map(
       ([key, text]) =>

@@ -1,0 +1,141 @@
+// The watcher against a server whose answers come in the order that a test chooses.
+import { EventEmitter } from 'node:events';
+import { setImmediate as turn } from 'node:timers/promises';
+
+import test from 'ava';
+import type { IKeyValue, IRangeRequest, IRangeResponse, IWatchResponse } from 'etcd3';
+
+import type { EtcdClient } from '../../store/client.js';
+import { Keys } from '../../store/keys.js';
+import type { Session } from '../../store/session.js';
+import type { Stream } from '../../store/watch-stream.js';
+import { Watcher } from '../../store/watcher.js';
+import { recordingLog } from './helpers.js';
+
+type Sent = Parameters<Stream['write']>[0];
+
+const kv = (key: string, revision: number): IKeyValue => ({
+  ...{ key: Buffer.from(key), value: Buffer.from('{}'), version: '1', lease: '0' },
+  ...{ create_revision: String(revision), mod_revision: String(revision) },
+});
+
+const header = (revision: number): IWatchResponse['header'] => ({
+  ...{ cluster_id: '1', member_id: '1', raft_term: '1', revision: String(revision) },
+});
+
+/** A watcher of network blue, and what it asks. */
+async function follow() {
+  const ranges: { request: IRangeRequest; answer: (revision: number, kvs?: IKeyValue[]) => void }[] = [];
+  const sent: Sent[] = [];
+  const stream = Object.assign(new EventEmitter(), {
+    write: (request: Sent) => sent.push(request),
+    end: () => undefined,
+    cancel: () => undefined,
+  });
+  const range = (request: IRangeRequest): Promise<IRangeResponse> =>
+    new Promise((resolve) => {
+      ranges.push({
+        request,
+        answer: (revision, kvs = []) =>
+          resolve({ header: header(revision), kvs, more: false, count: String(kvs.length) }),
+      });
+    });
+  const session = {
+    ...{ url: 'http://etcd', ended: new AbortController().signal },
+    ...{ heard: () => undefined, end: () => undefined, watch: () => Promise.resolve(stream) },
+    call: (call: (etcd: unknown, options: object) => unknown) => call({ kv: { range } }, {}),
+  };
+  const client = {
+    ...{ epoch: 0, saw: () => undefined },
+    session: (signal: AbortSignal) =>
+      signal.aborted ? Promise.reject(new Error('closed')) : Promise.resolve(session as unknown as Session),
+  };
+  const heard: string[] = [];
+  const watcher = new Watcher(
+    client as unknown as EtcdClient,
+    new Keys('/weft'),
+    ['blue'],
+    {
+      list: (_kvs, revision, restored) => heard.push(`list ${revision}${restored ? ', restored' : ''}`),
+      begun: (kvs) => heard.push(`begun ${kvs.map((one) => one.key.toString()).join(' ')}`),
+      narrowed: () => [],
+      events: (events) => heard.push(...events.map((event) => event.kv.key.toString())),
+      connected: (up) => heard.push(up ? 'up' : 'down'),
+    },
+    recordingLog(),
+  );
+  const respond = (id: number, revision: number, more: Partial<IWatchResponse>): void => {
+    const response = { header: header(revision), watch_id: String(id), events: [], compact_revision: '0' };
+    stream.emit('data', { ...response, created: false, canceled: false, ...more });
+  };
+  const until = async (what: () => boolean): Promise<void> => {
+    while (!what()) await turn();
+  };
+  await until(() => ranges.length === 1);
+  ranges[0]?.answer(10, [kv('/weft/networks/blue/config', 9)]);
+  await until(() => sent.length === 1);
+  respond(0, 10, { created: true });
+  return {
+    ...{ watcher, ranges, sent, heard, until },
+    created: (id: number, revision: number) => respond(id, revision, { created: true }),
+    put: (id: number, key: string, revision: number) =>
+      respond(id, revision, { events: [{ type: 'Put', kv: kv(key, revision), prev_kv: kv(key, 0) }] }),
+    close: async () => {
+      const closed = watcher.close();
+      stream.emit('end');
+      await closed;
+    },
+  };
+}
+
+test('an answer to a new watch that comes after newer events is no sign of another past', async (t) => {
+  const { watcher, ranges, sent, heard, until, created, put, close } = await follow();
+  watcher.follow('red');
+  await until(() => ranges.length === 2);
+  // One that is watched already: nothing is left for a watch of its own.
+  ranges[1]?.answer(10);
+  await until(() => heard.includes('begun '));
+  t.is(sent.length, 1);
+  // Much of one that is not followed cuts the watch in two.
+  for (let at = 0; at < 100; at++) put(0, `/weft/networks/green/endpoints/e${at}`, 11 + at);
+  t.is(sent.length, 4);
+  created(1, 110);
+  put(1, '/weft/nodes/n1', 111);
+  created(2, 110);
+  created(3, 110);
+  t.deepEqual(
+    heard.filter((one) => one.startsWith('list')),
+    ['list 10'],
+  );
+  t.is(heard.at(-1), 'up');
+  await close();
+});
+
+test('a server that lacks what was delivered before has another past, by the answer to any watch', async (t) => {
+  const { ranges, sent, heard, until, created, put, close } = await follow();
+  for (let at = 0; at < 100; at++) put(0, `/weft/networks/green/endpoints/e${at}`, 11 + at);
+  created(1, 109);
+  await until(() => ranges.length === 2);
+  ranges[1]?.answer(109);
+  await until(() => heard.includes('list 109, restored'));
+  t.true(sent.length > 3);
+  await close();
+});
+
+test('the list of a network that was given up and is wanted again counts no more', async (t) => {
+  const { watcher, ranges, heard, until, put, close } = await follow();
+  const key = '/weft/networks/red/endpoints/e1';
+  watcher.follow('red');
+  await until(() => ranges.length === 2);
+  put(0, key, 11);
+  watcher.unfollow('red');
+  watcher.follow('red');
+  await until(() => ranges.length === 3);
+  // Older than the event, which was dropped with the first request.
+  ranges[1]?.answer(10);
+  for (let at = 0; at < 5; at++) await turn();
+  t.false(heard.includes('begun '));
+  ranges[2]?.answer(11, [kv(key, 11)]);
+  await until(() => heard.includes(`begun ${key}`));
+  await close();
+});
