@@ -20,6 +20,7 @@ import {
   parsePublishes,
   type PublishedPorts,
 } from '../endpoints/index.js';
+import { lookThrough } from '../networks/index.js';
 import { canonicalForms } from '../targets/index.js';
 
 export interface PortApiOptions {
@@ -38,12 +39,13 @@ export interface PortApi {
 }
 
 export function portApi({ endpoints, endpointPorts, ports, store, changed }: PortApiOptions): PortApi {
-  const find = (word: string, network: string): Endpoint => meant(endpoints.list(), store, word, network);
+  const find = (word: string, network: string): Promise<Endpoint> =>
+    meant(endpoints.list(), store, word, network);
   return {
     publishPorts: async ({ endpoint: word, network, publish, everywhere }, signal) => {
       const parsed = parsePublishes(publish, everywhere);
       if (parsed.publish.length === 0) throw invalidArgument('publish: not given', 'Give at least one port.');
-      const endpoint = find(word, network);
+      const endpoint = await find(word, network);
       const made = await endpointPorts.publish(endpoint.id, parsed, { signal });
       changed();
       return { ports: made.map((published) => openPort(endpoint, published)) };
@@ -52,7 +54,7 @@ export function portApi({ endpoints, endpointPorts, ports, store, changed }: Por
       const filters = texts.map(parsePublishedFilter);
       if (!all && filters.length === 0)
         throw invalidArgument('ports: not given', 'Name them, or ask for all.');
-      const endpoint = find(word, network);
+      const endpoint = await find(word, network);
       const gone = await endpointPorts.unpublish(
         endpoint.id,
         (published) => all || filters.some((filter) => matchesFilter(published, filter)),
@@ -61,7 +63,7 @@ export function portApi({ endpoints, endpointPorts, ports, store, changed }: Por
       changed();
       return { ports: gone.map((published) => openPort(endpoint, published)) };
     },
-    listPorts: ({ endpoint: word }) => {
+    listPorts: async ({ endpoint: word }) => {
       const known = (id: string, network: string): Endpoint | undefined =>
         endpoints.get(id) ?? store.view.endpoints.get(network)?.get(id);
       const found = [...ports.list()].flatMap(({ holder, published, problem }) => {
@@ -70,8 +72,8 @@ export function portApi({ endpoints, endpointPorts, ports, store, changed }: Por
           ? []
           : [openPort(endpoint, published, problem)];
       });
-      if (found.length === 0 && word !== '') find(word, '');
-      return Promise.resolve({ ports: found.toSorted(byPort) });
+      if (found.length === 0 && word !== '') await find(word, '');
+      return { ports: found.toSorted(byPort) };
     },
   };
 }
@@ -113,8 +115,27 @@ function formsOf(word: string): readonly string[] {
   }
 }
 
+/** An endpoint of another node, in this network or, if it is empty, in any; undefined also where etcd does not answer. */
+async function elsewhere(
+  store: Store,
+  network: string,
+  fits: (endpoint: Endpoint) => boolean,
+): Promise<Endpoint | undefined> {
+  const { networks, endpoints } = store.view;
+  const look = (name: string): Endpoint | undefined => [...(endpoints.get(name)?.values() ?? [])].find(fits);
+  const names = [...networks.keys()].filter((name) => network === '' || name === network);
+  const followed = names.filter((name) => store.follows(name)).flatMap((name) => look(name) ?? []);
+  if (followed.length > 0 || !store.state.connected) return followed[0];
+  return await lookThrough(store, names, look).catch(() => undefined);
+}
+
 /** @throws WeftError NOT_FOUND; FAILED_PRECONDITION where the word matches several endpoints, or one of another node */
-function meant(local: readonly Endpoint[], store: Store, word: string, network: string): Endpoint {
+async function meant(
+  local: readonly Endpoint[],
+  store: Store,
+  word: string,
+  network: string,
+): Promise<Endpoint> {
   if (word === '') throw invalidArgument('endpoint: not given', 'Give its name or id, or the container.');
   if (network !== '') parseNetworkName(network);
   const fits = (endpoint: Endpoint): boolean =>
@@ -133,7 +154,7 @@ function meant(local: readonly Endpoint[], store: Store, word: string, network: 
       'Choose one with --network, or by its id.',
     );
   }
-  const away = [...store.view.endpoints.values()].flatMap((byId) => [...byId.values()].filter(fits))[0];
+  const away = await elsewhere(store, network, fits);
   if (away !== undefined) {
     throw failedPrecondition(`endpoint ${away.name} is on node ${away.node}`, 'Ask the agent of that node.');
   }

@@ -160,13 +160,15 @@ async function networkBeside(
 ): Promise<string | undefined> {
   if (!store.state.connected) return undefined;
   const others = [...store.view.networks.keys()].filter((network) => !networks.includes(network)).sort();
-  return await lookThrough(store, others, (network) =>
+  const found = lookThrough(store, others, (network) =>
     types
       .map((type) => meaningOf(dns.world, name, type, [network]))
       .find((one) => one.kind === 'addresses') === undefined
       ? undefined
       : network,
   );
+  // It is a hint: the answer stands without it.
+  return await found.catch(() => undefined);
 }
 
 /** @throws WeftError INVALID_ARGUMENT */

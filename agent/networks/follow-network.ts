@@ -5,16 +5,22 @@ import type { FollowedNetwork, Store } from '../../store/store.js';
 /** Milliseconds: etcd answers, or the caller is told that it does not. */
 const LISTED_WITHIN = 5000;
 
-type Follower = Pick<Store, 'follow'>;
+type Follower = Pick<Store, 'follow' | 'state'>;
+
+export interface FollowOptions {
+  /** Whether it can be done with what is known while etcd is away. */
+  alone: boolean;
+  signal: AbortSignal | undefined;
+}
 
 /**
  * Takes something of a network that this node begins to follow meanwhile, for the sake of time.
- * @throws WeftError UNAVAILABLE where etcd does not answer; what `take` throws; then it is not followed
+ * @throws WeftError UNAVAILABLE where etcd does not answer and is needed; what `take` throws; then it is not followed
  */
 export async function takeAndFollow<T>(
   store: Follower,
   network: string,
-  signal: AbortSignal | undefined,
+  { alone, signal }: FollowOptions,
   take: () => Promise<T>,
 ): Promise<[T, FollowedNetwork]> {
   const followed = store.follow(network);
@@ -23,7 +29,11 @@ export async function takeAndFollow<T>(
   listed.catch(() => undefined);
   try {
     const taken = await take();
-    await listed;
+    if (!alone) await listed;
+    else if (store.state.connected)
+      await listed.catch((error: unknown) => {
+        if (signal?.aborted === true) throw error;
+      });
     return [taken, followed];
   } catch (error) {
     followed.end();

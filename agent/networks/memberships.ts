@@ -241,7 +241,8 @@ export class Memberships {
       const link = await findParent(kernel, network, underlay(), node);
       const parent = sharedParent(network, link, this.list());
       const former = previous ?? formerSubnets(this.options.state, network);
-      const [lease, followed] = await takeAndFollow(store, name, signal, () =>
+      const alone = !this.#leases.areNeeded(network);
+      const [lease, followed] = await takeAndFollow(store, name, { alone, signal }, () =>
         this.#leases.acquire(network, { previous: former, wanted, signal }),
       );
       const membership: Membership = {
@@ -252,9 +253,14 @@ export class Memberships {
         ...this.#bridgeOf(name),
       };
       const member = this.#member(membership, this.#claims.grantedIn(membership), followed);
-      member.save();
-      // Who waits for a subnet, as a script that starts dockerd with --bip does, needs nothing of the kernel.
-      await this.#objects.writeEnv(member);
+      try {
+        member.save();
+        // Who waits for a subnet, as a script that starts dockerd with --bip does, needs nothing of the kernel.
+        await this.#objects.writeEnv(member);
+      } catch (error) {
+        followed.end();
+        throw error;
+      }
       this.#members.set(name, member);
       member.keep(lease);
       const failures = await this.#objects.publish(name);

@@ -54,9 +54,13 @@ export class SubnetLeases {
     return this.options.store.acquireLease({ ...request, avoid, ...(wanted && { wanted }) }, signal);
   }
 
+  areNeeded(network: Network): boolean {
+    return ['subnets', 'blocks'].includes(addressingOf(network));
+  }
+
   /** Undefined where the node's part of the network needs no lease. */
   request(network: Network, previous?: PreviousSubnet): LeaseRequest | undefined {
-    if (!['subnets', 'blocks'].includes(addressingOf(network))) return undefined;
+    if (!this.areNeeded(network)) return undefined;
     const { node, instance, subnetTtlSeconds, underlay, isUsed } = this.options;
     const { ip, ip6 } = publicAddresses(underlay());
     const { mtu } = underlay();
@@ -86,7 +90,7 @@ export class SubnetLeases {
 
   /** Whether etcd has this lease of this node; true where the network has none. */
   isThere(network: Network, { subnet }: Lease): boolean {
-    if (this.request(network) === undefined) return true;
+    if (!this.areNeeded(network)) return true;
     const there = this.options.store.view.leases.get(network.name)?.get(subnet.toString());
     return there?.instance === this.options.instance;
   }

@@ -4,11 +4,13 @@ import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { portApi } from '../../agent/api/port-handlers.js';
 import { HollowNode, routedBy, type HollowPlan } from '../bench/scale/hollow-node.js';
 import { temporaryFolder } from '../lab/temporary-folder.js';
 import { until } from '../lab/wait.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
 import { spec, storeOn } from './helpers.js';
+import { startProxy } from './proxy.js';
 
 const CONFIG = { Network: '10.100.0.0/16', SubnetLen: 24, Backend: { Type: 'vxlan', VNI: 4100 } };
 
@@ -28,7 +30,7 @@ async function started(
   routed = new Set<string>(),
 ): Promise<HollowNode> {
   const node = await HollowNode.start(
-    { networks: ['blue'], ...plan, etcd: [etcd.url], controllers: [] },
+    { networks: ['blue'], etcd: [etcd.url], ...plan, controllers: [] },
     { onSteps: (steps) => routedBy(steps).forEach((subnet) => routed.add(subnet)) },
   );
   t.teardown(() => node.stop());
@@ -191,4 +193,51 @@ test('an ingress port is refused where another network has it on a node that is 
     new RegExp(`8080/tcp is taken by endpoint ${name} of network red on node n9`),
   );
   t.false(one.agent.store.follows('red'));
+});
+
+test('the port of a container in a network that the node is not on is the affair of that container’s node', async (t) => {
+  const folder = join(temporaryFolder(t, 'weft-hollow-'), 'nodes');
+  mkdirSync(folder);
+  const red = await started(t, { name: 'n11', ip: '198.18.0.11', folder, networks: ['red'] });
+  const one = await started(t, { name: 'n12', ip: '198.18.0.12', folder });
+  await until('it follows its own network alone', () => !one.agent.store.follows('red'));
+  const { id, name } = await red.attach('red', 'c11');
+  await until('it is published', () => red.agent.publisher.pending === 0);
+  const api = portApi({ ...one.agent, changed: () => undefined });
+  const publish = ['8081:80'];
+  const asked = (endpoint: string, network: string) =>
+    api.publishPorts({ endpoint, network, publish, everywhere: false }, AbortSignal.timeout(20_000));
+  for (const word of [id, name])
+    for (const network of ['', 'red'])
+      await t.throwsAsync(asked(word, network), { message: `endpoint ${name} is on node n11` });
+  await t.throwsAsync(asked(name, 'blue'), { message: /is not attached on this node to network blue/ });
+  t.false(one.agent.store.follows('red'));
+});
+
+test('a node joins a network of its own host while etcd is away, and has its records when it is back', async (t) => {
+  const folder = join(temporaryFolder(t, 'weft-hollow-'), 'nodes');
+  mkdirSync(folder);
+  const whole = await storeOn(etcd, '/weft');
+  t.teardown(() => whole.close());
+  await whole.createNetwork(spec('local', '10.120.0.0/24', { driver: 'bridge' }));
+  const proxy = await startProxy(etcd.port);
+  t.teardown(() => proxy.close());
+  const node = await started(t, { name: 'n13', ip: '198.18.0.13', folder, etcd: [proxy.url] });
+  const { store } = node.agent;
+  await until(
+    'the network is known, not followed',
+    () => store.view.networks.has('local') && !store.follows('local'),
+  );
+  proxy.refuse(true);
+  proxy.cut();
+  await until('etcd is away', () => !store.state.connected);
+  const { id, ip } = await node.attach('local', 'c13');
+  t.regex(ip, /^10\.120\.0\.\d+\/24$/);
+  t.false(store.follows('local'));
+  proxy.refuse(false);
+  await until(
+    'etcd has the container',
+    async () => (await etcd.raw.get(`/weft/networks/local/endpoints/${id}`)) !== null,
+  );
+  await until('so has the node', () => store.view.endpoints.get('local')?.has(id) === true);
 });
