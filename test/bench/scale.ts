@@ -3,7 +3,8 @@
 //   npm run bench scale -- --nodes N --endpoints M --networks K
 //
 // With more than three networks each node is on three of them; with --networks 1 all nodes are on the same. --json FILE also
-// writes the figures there, for a comparison of sizes.
+// writes the figures there, for a comparison of sizes. --node-ttl is the agents': where few cores run many of them, a node is
+// down for the others otherwise each time that it has to wait.
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
@@ -21,6 +22,7 @@ function options(): {
   controllers: number;
   seconds: number;
   rounds: number;
+  nodeTtl: string;
   json: string | undefined;
 } {
   const { values } = parseArgs({
@@ -31,6 +33,7 @@ function options(): {
       controllers: { type: 'string', default: '3' },
       seconds: { type: 'string', default: '60' },
       rounds: { type: 'string', default: '20' },
+      'node-ttl': { type: 'string', default: '3s' },
       json: { type: 'string' },
     },
   });
@@ -45,6 +48,7 @@ function options(): {
     controllers: number('controllers'),
     seconds: number('seconds'),
     rounds: number('rounds'),
+    nodeTtl: values['node-ttl'],
     json: values.json,
   };
 }
@@ -66,11 +70,11 @@ function print(figures: readonly Figure[], binds: boolean): boolean {
 }
 
 async function main(): Promise<number> {
-  const { size, controllers, seconds, rounds, json } = options();
+  const { size, controllers, seconds, rounds, nodeTtl, json } = options();
   const { nodes, endpoints, networks } = size;
   sweep();
   console.log(`${nodes} nodes, ${endpoints} endpoints, ${networks} networks, ${controllers} controllers …`);
-  const of = await MeasuredCluster.create(size, controllers);
+  const of = await MeasuredCluster.create(size, controllers, nodeTtl);
   try {
     const figures = await measure(of, { seconds, rounds });
     if (json !== undefined) writeFileSync(json, `${JSON.stringify({ size, figures }, undefined, 2)}\n`);

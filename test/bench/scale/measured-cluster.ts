@@ -47,6 +47,8 @@ export class MeasuredCluster {
   private constructor(
     readonly cluster: Cluster,
     size: Size,
+    /** As the agents take it. */
+    private readonly nodeTtl: string,
   ) {
     process.on('exit', () => rmSync(this.#state, { recursive: true, force: true }));
     this.layout = new Layout(size);
@@ -54,8 +56,8 @@ export class MeasuredCluster {
   }
 
   /** With networks, controllers and the real agent, and no hollow node yet. @param controllers how many */
-  static async create(size: Size, controllers: number): Promise<MeasuredCluster> {
-    const of = new MeasuredCluster(await Cluster.create(1), size);
+  static async create(size: Size, controllers: number, nodeTtl = '3s'): Promise<MeasuredCluster> {
+    const of = new MeasuredCluster(await Cluster.create(1), size, nodeTtl);
     try {
       await of.#start(controllers);
       return of;
@@ -91,7 +93,7 @@ export class MeasuredCluster {
     await cluster.startAgents(
       [REAL],
       [
-        ...['--join', this.realNetworks.join(',')],
+        ...['--join', this.realNetworks.join(','), '--node-ttl', this.nodeTtl],
         // The first one is among the usual flags.
         ...this.controllers.slice(1).flatMap((_, n) => ['--controller', controllerAt(n + 1)]),
       ],
@@ -148,6 +150,7 @@ export class MeasuredCluster {
       etcd: this.etcdUrls,
       controllers: this.controllers.map((_, n) => controllerAt(n)),
       folder: this.#state,
+      flags: ['--node-ttl', this.nodeTtl],
     };
     await this.askAll((name) => ({
       do: 'start',
