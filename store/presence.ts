@@ -212,7 +212,10 @@ export class Presence implements Announcement {
     try {
       const alive = keys.alive(name);
       // By its revision: a key written and deleted within one batch never shows up in the view.
-      const gone = (): boolean => replica.includes(alive, revision) && !replica.holds(alive, instance);
+      const gone = (): boolean =>
+        replica.modRevision(alive) !== revision &&
+        replica.includes(alive, revision) &&
+        !replica.holds(alive, instance);
       for (;;) {
         await replica.until(() => gone() || this.#isChanged(), signal);
         if (gone()) break;
@@ -256,8 +259,10 @@ export class Presence implements Announcement {
     const { replica, keys } = this.context;
     const written = this.#written;
     const key = keys.node(this.node().name);
-    if (written === undefined || !replica.includes(key, written.revision)) return false;
-    return replica.modRevision(key) !== undefined && !replica.holds(key, written.text);
+    // This is asked for at every change of anything: first what costs least.
+    const now = replica.modRevision(key);
+    if (written === undefined || now === undefined || now === written.revision) return false;
+    return replica.includes(key, written.revision) && !replica.holds(key, written.text);
   }
 }
 

@@ -4,18 +4,39 @@
 import { clashes } from '../../core/publish.js';
 import type { Endpoint, PublishedPort } from '../../core/records.js';
 import type { DisplacedNodes } from '../../store/displaced-nodes.js';
-import type { Store, View } from '../../store/store.js';
+import type { Change, Store, View } from '../../store/store.js';
 import { lookThrough } from '../networks/index.js';
 
 /** The ports of a gone node would lead to whoever has its addresses now. */
 type Gone = Pick<DisplacedNodes, 'isGone'>;
 
+const hasIngressPorts = (endpoint: Endpoint | undefined): boolean =>
+  endpoint?.publish.some(({ everywhere }) => everywhere) === true;
+
 /** Endpoints of other nodes with ingress ports, the oldest first: the first owner has the port. */
 export const ingressPorts = (endpoints: Iterable<Endpoint>, node: string, displaced: Gone): Endpoint[] =>
   [...endpoints]
-    .filter((endpoint) => endpoint.node !== node && endpoint.publish.some(({ everywhere }) => everywhere))
+    .filter((endpoint) => endpoint.node !== node && hasIngressPorts(endpoint))
     .filter((endpoint) => !displaced.isGone(endpoint.node))
     .toSorted((a, b) => (`${a.createdAt} ${a.id}` < `${b.createdAt} ${b.id}` ? -1 : 1));
+
+/**
+ * Networks in which other nodes' endpoints have other ingress ports than before, or none any more.
+ * @param known ids of those that have some, which it keeps
+ */
+export function changedIngress(changes: readonly Change[], node: string, known: Set<string>): string[] {
+  return changes.flatMap((change) => {
+    if (change.kind !== 'endpoint' || (change.after ?? change.before)?.node === node) return [];
+    const { id, network, after } = change;
+    const had = known.delete(id);
+    if (hasIngressPorts(after)) known.add(id);
+    return had || known.has(id) ? [network] : [];
+  });
+}
+
+/** The nodes that are not coming back, as text. */
+export const goneNodes = ({ all }: Pick<DisplacedNodes, 'all'>): string =>
+  [...all.values()].flatMap(({ node, isGone }) => (isGone ? [node] : [])).join(' ');
 
 /** Endpoints and leases of the networks that count. */
 export type Known = Pick<View, 'endpoints' | 'leases'>;

@@ -20,7 +20,14 @@ import { DisplacedNodes } from '../../store/displaced-nodes.js';
 import type { Change, Store } from '../../store/store.js';
 import type { Kernel } from '../kernel/index.js';
 import type { Memberships } from '../networks/index.js';
-import { ingressPorts, portConflict, withPortsElsewhere, type Known } from './port-conflicts.js';
+import {
+  changedIngress,
+  goneNodes,
+  ingressPorts,
+  portConflict,
+  withPortsElsewhere,
+  type Known,
+} from './port-conflicts.js';
 import { endpointScope, type Problems } from '../health/index.js';
 import type { Reconciler } from '../reconcile/index.js';
 import { holdPort, PortBindings, textOf, type PortBinding, type PortHolder } from './port-bindings.js';
@@ -43,8 +50,10 @@ const RETRY_MS = 10_000;
 export class PublishedPorts {
   readonly #bindings = new PortBindings();
   readonly #displaced: DisplacedNodes;
-  /** The nodes that are not coming back, as text. */
+  /** The nodes that are not coming back, as text; asked for only while other nodes have ingress ports. */
   #gone = '';
+  /** Ids of other nodes' endpoints with ingress ports. */
+  readonly #remote = new Set<string>();
   #tick: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: PortsOptions) {
@@ -263,16 +272,9 @@ export class PublishedPorts {
 
   /** Handles one batch of the store's changes. */
   async handle(changes: readonly Change[]): Promise<void> {
-    const networks = new Set<string>();
-    for (const change of changes) {
-      if (change.kind !== 'endpoint') continue;
-      const mine = (change.after ?? change.before)?.node === this.options.node;
-      const matters = [change.before, change.after].some((it) =>
-        it?.publish.some(({ everywhere }) => everywhere),
-      );
-      if (!mine && matters && this.options.memberships.get(change.network) !== undefined)
-        networks.add(change.network);
-    }
+    const { node, memberships } = this.options;
+    const changed = changedIngress(changes, node, this.#remote);
+    const networks = new Set(changed.filter((network) => memberships.get(network) !== undefined));
     for (const network of this.#changedByNodes(changes)) networks.add(network);
     for (const network of networks) await this.follow(network);
   }
@@ -281,8 +283,7 @@ export class PublishedPorts {
   #changedByNodes(changes: readonly Change[]): string[] {
     const before = this.#gone;
     this.#displaced.handle(changes);
-    const gone = [...this.#displaced.all.values()].flatMap(({ node, isGone }) => (isGone ? [node] : []));
-    this.#gone = gone.join(' ');
+    this.#gone = this.#remote.size === 0 ? '' : goneNodes(this.#displaced);
     if (this.#gone === before) return [];
     return [...this.options.store.view.endpoints.keys()].filter((network) => {
       const ids = new Set(this.#followed(network).map(({ id }) => id));
