@@ -102,8 +102,8 @@ test('a node whose state is lost finds its containers in every network', async (
   const folder = join(temporaryFolder(t, 'weft-hollow-'), 'nodes');
   mkdirSync(folder);
   const before = await started(t, { name: 'n6', ip: '198.18.0.6', folder, networks: [] });
-  const { ip } = await before.attach('red', 'c6');
-  await until('it is published', () => before.agent.publisher.pending === 0);
+  const { id, ip } = await before.attach('red', 'c6');
+  await until('it is published', () => before.store.view.endpoints.get('red')?.has(id) === true);
   await before.stop();
   rmSync(join(folder, 'n6', 'state'), { recursive: true });
   const after = await HollowNode.start(before.plan, { kernel: before.kernel });
@@ -202,7 +202,7 @@ test('the port of a container in a network that the node is not on is the affair
   const one = await started(t, { name: 'n12', ip: '198.18.0.12', folder });
   await until('it follows its own network alone', () => !one.agent.store.follows('red'));
   const { id, name } = await red.attach('red', 'c11');
-  await until('it is published', () => red.agent.publisher.pending === 0);
+  await until('it is published', () => red.store.view.endpoints.get('red')?.has(id) === true);
   const api = portApi({ ...one.agent, changed: () => undefined });
   const publish = ['8081:80'];
   const asked = (endpoint: string, network: string) =>

@@ -164,12 +164,21 @@ async function answer(request: Request): Promise<Answer> {
       await allUp();
       return {};
     }
-    case 'attach':
+    case 'attach': {
+      const made: { of: HollowNode; network: string; id: string }[] = [];
       await each(request.containers, request.atOnce ? Infinity : ATTACHES, async (container) => {
-        await nodeOf(container).attach(container.network, container.name, request.atOnce);
+        const of = nodeOf(container);
+        const { network, id } = await of.attach(container.network, container.name, request.atOnce);
         containers.push(container);
+        made.push({ of, network, id });
       });
+      await until(
+        'all are in etcd',
+        () => made.every(({ of, network, id }) => of.store.view.endpoints.get(network)?.has(id) === true),
+        { timeoutMs: UP_WITHIN_MS },
+      );
       return {};
+    }
     case 'churn': {
       await churn?.stop();
       const replaced = churn?.replaced ?? 0;

@@ -48,7 +48,7 @@ export async function measure(of: MeasuredCluster, { seconds, rounds }: How): Pr
 
   add('all nodes start → all have joined', 's', await secondsOf(() => of.startHollowNodes()));
   const containers = of.layout.containers();
-  add('all containers attach', 's', await secondsOf(() => of.attach(containers)));
+  add('all containers attach, and are in etcd', 's', await secondsOf(() => of.attach(containers)));
   await delay(SETTLE_MS);
 
   addCpu('at rest', await cpuFor(of, seconds), 0.002);
