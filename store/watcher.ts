@@ -35,7 +35,7 @@ export interface Following {
 }
 
 /** Events of one range that arrive in vain before the watches leave it out. */
-const WORTH_LEAVING_OUT = 100;
+const WORTH_LEAVING_OUT = 20;
 
 const revisionOf = (kv: IKeyValue): number => Number(kv.mod_revision);
 
