@@ -13,24 +13,23 @@ const SMALL_PAGE = 100;
 /** Milliseconds: calls that take the server long have a longer deadline than a command's. */
 const LIST_DEADLINE = 10_000;
 
-/** How many keys arrived in vain, by the range that is left out. */
+/** The ranges that are left out, and how many keys of them arrived in vain. */
 export class RangeCounts {
-  readonly #counts = new Map<string, { range: KeyRange; count: number }>();
+  readonly #ranges = new Map<string, KeyRange>();
+  #total = 0;
 
-  get ranges(): { range: KeyRange; count: number }[] {
-    return [...this.#counts.values()];
+  get ranges(): KeyRange[] {
+    return [...this.#ranges.values()];
   }
 
-  /** @returns how many it are now */
-  add(range: KeyRange, more = 1): number {
-    const key = range.key.toString();
-    const count = (this.#counts.get(key)?.count ?? 0) + more;
-    this.#counts.set(key, { range, count });
-    return count;
+  /** Of all ranges. */
+  get total(): number {
+    return this.#total;
   }
 
-  clear(range: KeyRange): void {
-    this.#counts.delete(range.key.toString());
+  add(range: KeyRange, more = 1): void {
+    this.#ranges.set(range.key.toString(), range);
+    this.#total += more;
   }
 }
 

@@ -1,4 +1,4 @@
-// Several watches on one stream of etcd, begun and ended while it runs.
+// Several watches on one stream of etcd, begun while it runs and ended with it.
 import type { Etcd3, IWatchResponse } from 'etcd3';
 
 import type { KeyRange } from './keys.js';
@@ -11,8 +11,8 @@ export interface Part extends KeyRange {
 export type Stream = Awaited<ReturnType<Etcd3['watchClient']['watch']>>;
 
 export class WatchStream {
-  /** Not created yet, in the order in which etcd answers; undefined: it has ended since. */
-  readonly #awaited: (Part | undefined)[] = [];
+  /** Not created yet, in the order in which etcd answers. */
+  readonly #awaited: Part[] = [];
   readonly #byId = new Map<string, Part>();
 
   constructor(
@@ -34,26 +34,11 @@ export class WatchStream {
     this.stream.write({ create_request });
   }
 
-  end(part: Part): void {
-    const at = this.#awaited.indexOf(part);
-    if (at >= 0) this.#awaited[at] = undefined;
-    for (const [id, one] of this.#byId) {
-      if (one !== part) continue;
-      this.#byId.delete(id);
-      this.#cancel(id);
-    }
-  }
-
-  /** Whose response it is; undefined: of a part that has ended. */
+  /** Whose response it is; undefined: of none that was begun here. */
   partOf({ created, watch_id: id }: IWatchResponse): Part | undefined {
     if (!created) return this.#byId.get(id);
     const part = this.#awaited.shift();
-    if (part === undefined) this.#cancel(id);
-    else this.#byId.set(id, part);
+    if (part !== undefined) this.#byId.set(id, part);
     return part;
-  }
-
-  #cancel(watch_id: string): void {
-    this.stream.write({ cancel_request: { watch_id } });
   }
 }

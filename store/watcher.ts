@@ -3,8 +3,10 @@
 // It continues through every disconnect, compaction and restore; nothing is missed and nothing delivered twice. It handles
 // bytes and revisions only; replica.ts decodes them.
 //
-// What a process does not follow is left out of its lists. Where there is much of it, it is left out of its watches, too: the
-// range is cut there, and each part has a position of its own. Events keep their order within a part, not across parts.
+// What a process does not follow is left out of its lists. Once much of it has arrived in vain, it is left out of the watches,
+// too: they are begun again, on another stream, in parts that lie between, each with a position of its own. Events keep their
+// order within a part, not across parts. A single watch is never ended: etcd 3.4 keeps, as long as the stream lives, what it
+// had for one that was cancelled.
 //
 // etcd sends what a watch missed in batches of a thousand revisions whose headers already name the newest one. The position
 // to continue from is therefore the last event's own revision, never the header's.
@@ -12,9 +14,9 @@ import type { IEvent, IKeyValue, IWatchResponse } from 'etcd3';
 
 import type { EtcdClient, StoreLog } from './client.js';
 import { CallFailure, describe, failureOf } from './failures.js';
-import type { KeyRange, Keys } from './keys.js';
+import type { Keys } from './keys.js';
 import { pagesOf, readAll, RangeCounts } from './pages.js';
-import { contains, containersOf, leftOut, networkWithin, scopeOf, without, type Scope } from './ranges.js';
+import { contains, leftOut, networkWithin, scopeOf, without, type Scope } from './ranges.js';
 import type { Session } from './session.js';
 import { WatchStream, type Part } from './watch-stream.js';
 
@@ -34,8 +36,14 @@ export interface Following {
   connected(up: boolean, error?: string): void;
 }
 
-/** Events of one range that arrive in vain before the watches leave it out. */
-const WORTH_LEAVING_OUT = 20;
+/**
+ * Keys that arrive in vain before the watches leave them out: on average, since many nodes hear of the same, and watches that
+ * all begin again at once are the most work for etcd.
+ */
+const WORTH_LEAVING_OUT = 1000;
+
+/** Milliseconds at least between two times that watches are begun again for that. */
+const BETWEEN_CUTS = 60_000;
 
 const revisionOf = (kv: IKeyValue): number => Number(kv.mod_revision);
 
@@ -60,6 +68,9 @@ export class Watcher {
   /** At which revision the containers of a network were listed by themselves: older events may still be on the way. */
   readonly #listedAt = new Map<string, number>();
   #inVain = new RangeCounts();
+  readonly #worthLeavingOut = WORTH_LEAVING_OUT * (0.5 + Math.random());
+  /** Monotonic time, in milliseconds. */
+  #cutAt = -Infinity;
 
   /** @param networks followed from the first list on; undefined: all, and what controllers alone read */
   constructor(
@@ -93,10 +104,7 @@ export class Watcher {
   unfollow(network: string): void {
     if (this.#wanted?.delete(network) !== true) return;
     this.#early.delete(network);
-    if (!this.#scope.follows(network)) return;
-    this.#narrow();
-    const all = containersOf(this.keys, network);
-    for (const part of this.#parts.filter((one) => without(one, all).length === 0)) this.#end(part);
+    if (this.#scope.follows(network)) this.#narrow();
   }
 
   /** Follows these and no others. Only of a process that has followed all. */
@@ -123,7 +131,7 @@ export class Watcher {
     this.#scope = this.#wantedOf(this.#scope);
     for (const key of this.to.narrowed(this.#scope)) {
       const range = leftOut(this.keys, this.#scope, key);
-      if (range !== undefined) this.#vain(range);
+      if (range !== undefined) this.#inVain.add(range);
     }
   }
 
@@ -149,7 +157,13 @@ export class Watcher {
   async #follow(session: Session, signal: AbortSignal): Promise<void> {
     const past = await this.#past(session);
     if (past !== 'same') await this.#list(session, past === 'other');
-    for (;;) await this.#list(session, (await this.#watch(session, signal)) === 'restored');
+    for (;;) {
+      const why = await this.#watch(session, signal);
+      if (why === 'cut') {
+        this.#cutAt = performance.now();
+        this.#cut();
+      } else await this.#list(session, why === 'restored');
+    }
   }
 
   /** What etcd has of the history that this watcher has seen. */
@@ -174,12 +188,9 @@ export class Watcher {
     );
     this.#scope = scope;
     this.#listedAt.clear();
-    this.#inVain = new RangeCounts();
-    const much = vain.ranges.filter(({ count }) => count >= WORTH_LEAVING_OUT);
-    this.#parts = without(
-      all,
-      much.map(({ range }) => range),
-    ).map((range) => ({ ...range, revision }));
+    this.#inVain = vain;
+    this.#parts = [{ ...all, revision }];
+    if (vain.total >= this.#worthLeavingOut) this.#cut();
     this.to.list(kvs, revision, restored);
   }
 
@@ -205,8 +216,11 @@ export class Watcher {
       if (isOver()) return;
       this.#scope = scopeOf([...(this.#scope.networks ?? []), network]);
       this.#listedAt.set(network, revision);
-      const names = vain.ranges.map(({ range: one }) => one);
-      for (const part of without(range, [...this.#parts, ...names])) this.#watchToo({ ...part, revision });
+      for (const rest of without(range, [...this.#parts, ...vain.ranges])) {
+        const part = { ...rest, revision };
+        this.#parts.push(part);
+        this.#stream?.begin(part);
+      }
       this.#early.delete(network);
       this.to.begun(kvs.filter(({ key }) => networkWithin(this.keys, key.toString()) !== undefined));
       this.#deliver(early);
@@ -215,26 +229,21 @@ export class Watcher {
     }
   }
 
-  #watchToo(part: Part): void {
-    this.#parts.push(part);
-    this.#stream?.begin(part);
+  get #isWorthACut(): boolean {
+    return this.#inVain.total >= this.#worthLeavingOut && performance.now() - this.#cutAt >= BETWEEN_CUTS;
   }
 
-  #end(part: Part): void {
-    this.#parts.splice(this.#parts.indexOf(part), 1);
-    this.#stream?.end(part);
-  }
-
-  /** Something arrived that is not followed: where that is often so, the watches leave it out. */
-  #vain(range: KeyRange): void {
-    if (this.#inVain.add(range) < WORTH_LEAVING_OUT) return;
-    this.#inVain.clear(range);
-    for (const part of [...this.#parts]) {
-      const left = without(part, [range]);
-      if (left.length === 1 && left[0]?.key === part.key && left[0].range_end === part.range_end) continue;
-      this.#end(part);
-      for (const one of left) this.#watchToo({ ...one, revision: part.revision });
-    }
+  /** Leaves out of the watches to come what has arrived in vain. */
+  #cut(): void {
+    // Some may be wanted since.
+    const wanted = scopeOf(this.#wanted);
+    const vain = this.#inVain.ranges.filter(
+      ({ key }) => leftOut(this.keys, wanted, key.toString()) !== undefined,
+    );
+    this.#parts = this.#parts.flatMap((part) =>
+      without(part, vain).map((range) => ({ ...range, revision: part.revision })),
+    );
+    this.#inVain = new RangeCounts();
   }
 
   /**
@@ -269,8 +278,8 @@ export class Watcher {
     }
   }
 
-  /** Delivers events until a new list is needed; returns why. @throws CallFailure when the stream breaks */
-  async #watch(session: Session, signal: AbortSignal): Promise<'compacted' | 'restored'> {
+  /** Delivers events until a new list is needed, or other watches; returns why. @throws CallFailure when the stream breaks */
+  async #watch(session: Session, signal: AbortSignal): Promise<'compacted' | 'restored' | 'cut'> {
     const stream = await session.watch();
     const { ended } = session;
     let stop: () => void = () => undefined;
@@ -280,9 +289,16 @@ export class Watcher {
         signal.addEventListener('abort', stop);
         ended.addEventListener('abort', stop);
         if (signal.aborted || ended.aborted) stop();
+        const current = new WatchStream(
+          stream,
+          Math.max(this.#revision, ...this.#parts.map((part) => part.revision)),
+        );
+        this.#stream = current;
         stream.on('error', reject);
         stream.on('end', () => reject(new CallFailure('connection', 'the watch was ended')));
         stream.on('data', (response) => {
+          // What was on its way when the stream was cancelled: etcd numbers the watches of each stream from 0.
+          if (this.#stream !== current) return;
           try {
             session.heard();
             const why = this.#take(response);
@@ -291,11 +307,7 @@ export class Watcher {
             reject(failureOf(error));
           }
         });
-        this.#stream = new WatchStream(
-          stream,
-          Math.max(this.#revision, ...this.#parts.map((part) => part.revision)),
-        );
-        for (const part of this.#parts) this.#stream.begin(part);
+        for (const part of this.#parts) current.begin(part);
         for (const network of this.#wanted ?? [])
           if (!this.#scope.follows(network)) void this.#begin(network);
       });
@@ -310,10 +322,10 @@ export class Watcher {
     }
   }
 
-  /** Returns why a new list is needed, if it is. */
-  #take(response: IWatchResponse): 'compacted' | 'restored' | undefined {
+  /** Returns why a new list is needed, or other watches, if they are. */
+  #take(response: IWatchResponse): 'compacted' | 'restored' | 'cut' | undefined {
     const part = this.#stream?.partOf(response);
-    if (part === undefined) return response.created ? this.#created(response) : undefined;
+    if (part === undefined) return undefined;
     if (Number(response.compact_revision) > 0) {
       this.log.warn('etcd has compacted revisions that this watch still needed; listing all keys again', {
         revision: part.revision,
@@ -336,15 +348,15 @@ export class Watcher {
     const put = events.findLast((event) => event.type === 'Put')?.kv;
     if (put !== undefined && revisionOf(put) >= revisionOf(this.#anchor ?? put)) this.#anchor = put;
     this.#deliver(events);
-    return undefined;
+    return this.#isWorthACut ? 'cut' : undefined;
   }
 
-  /** A watch runs, one that has ended since maybe. */
-  #created({ header }: IWatchResponse, part?: Part): 'restored' | undefined {
+  /** A watch runs. */
+  #created({ header }: IWatchResponse, part: Part): 'restored' | undefined {
     // A watch from a future revision is silent until that revision exists, and misses all before it. Newer events of other
     // watches may come before this answer, so that they say nothing of it.
     const now = Number(header.revision);
-    const before = Math.max(this.#stream?.begunAt ?? 0, part?.revision ?? 0);
+    const before = Math.max(this.#stream?.begunAt ?? 0, part.revision);
     if (now < before) {
       this.log.warn('etcd has gone back behind the revision of this watch; listing all keys again', {
         ...{ revision: now, before },
@@ -357,7 +369,6 @@ export class Watcher {
 
   /** Those that are followed; those of a network whose list is on the way come after it. */
   #deliver(events: readonly IEvent[]): void {
-    const vain: KeyRange[] = [];
     const followed = this.#scope.isWhole
       ? events
       : events.filter((event) => {
@@ -366,11 +377,10 @@ export class Watcher {
           const network = networkWithin(this.keys, key) ?? '';
           if (range === undefined) return revisionOf(event.kv) > (this.#listedAt.get(network) ?? 0);
           const early = this.#early.get(network);
-          if (early === undefined) vain.push(range);
+          if (early === undefined) this.#inVain.add(range);
           else early.push(event);
           return false;
         });
     this.to.events(followed);
-    for (const range of vain) this.#vain(range);
   }
 }

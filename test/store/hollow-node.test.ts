@@ -128,11 +128,11 @@ test('a network that is removed is left, and one of its name joined, where its k
   // Its containers lie between the keys of the other networks and the tombstones.
   const green = { ...CONFIG, Network: '10.102.0.0/16', Backend: { Type: 'vxlan', VNI: 4102 } };
   await etcd.raw.put('/weft/networks/green/config').value(JSON.stringify(green));
-  const filler = Array.from({ length: 120 }, (_, at) => ({
+  const filler = Array.from({ length: 1500 }, (_, at) => ({
     request_put: { key: Buffer.from(`/weft/networks/green/endpoints/e${at}`), value: Buffer.from('{}') },
   }));
-  for (let at = 0; at < filler.length; at += 60)
-    await etcd.raw.kv.txn({ success: filler.slice(at, at + 60) });
+  for (let at = 0; at < filler.length; at += 100)
+    await etcd.raw.kv.txn({ success: filler.slice(at, at + 100) });
   const whole = await storeOn(etcd, '/weft');
   t.teardown(() => whole.close());
   const problems = new Set<string>();

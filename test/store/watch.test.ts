@@ -177,7 +177,15 @@ test.serial('a part in which nothing happens is not behind a compaction', async 
   t.teardown(() => own.stop());
   const put = async (key: string) => Number((await own.raw.put(`/weft/${key}`).value('x')).header.revision);
   // Red is left out of the watch, which so has a part before it and one after it.
-  for (let at = 0; at < 150; at++) await put(`networks/red/endpoints/e${at}`);
+  for (let at = 0; at < 1500; at += 100)
+    await own.raw.kv.txn({
+      success: Array.from({ length: 100 }, (_, more) => ({
+        request_put: {
+          key: Buffer.from(`/weft/networks/red/endpoints/e${at + more}`),
+          value: Buffer.from('x'),
+        },
+      })),
+    });
   const proxy = await startProxy(own.port);
   t.teardown(() => proxy.close());
   const watch = follow(proxy.url, '/weft', []);
