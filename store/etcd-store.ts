@@ -39,6 +39,10 @@ export interface StoreOptions extends EtcdAccess {
   readOnly?: boolean;
   /** Networks whose containers are followed from the start; absent: all, and what controllers alone read. */
   networks?: Iterable<string>;
+  /** Other networks that had many containers before: they are left out from the start, where lists cost etcd time for each. */
+  leftOut?: Iterable<string>;
+  /** Called with the networks that are left out, for the next process. It does not throw. */
+  onLeftOut?: (networks: readonly string[]) => void;
   /** Writes what makes and removes networks, where etcd refuses it to this process. */
   writer?: NetworkWriter;
   /** The current time, for records only; waits use a monotonic clock. */
@@ -73,6 +77,8 @@ export function openStore({
   clock,
   readOnly = false,
   networks,
+  leftOut,
+  onLeftOut,
   writer,
   ...access
 }: StoreOptions): ControllerStore {
@@ -81,7 +87,7 @@ export function openStore({
   const client = new EtcdClient(endpoints, access, keys.allocated(), log, (error) =>
     replica.connected(false, error),
   );
-  const replica = new Replica(client, keys, networks, log, now);
+  const replica = new Replica(client, keys, { networks, leftOut, onLeftOut }, log, now);
   const context: Context = { client, replica, keys, log, now, writer };
   const presences = new Set<Presence>();
   const closed = new AbortController();

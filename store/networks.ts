@@ -124,9 +124,9 @@ export async function createNetworkOf(context: Context, wanted: Network): Promis
 async function seesAll({ client, replica, keys }: Context): Promise<boolean> {
   if (replica.isWhole) return true;
   const { kvs } = await readAll(
-    (request) => client.range(request),
+    (request) => client.txn(request, { again: true }),
     keys,
-    rangeOf(keys.networks()),
+    replica.rest(rangeOf(keys.networks())),
     scopeOf([]),
   );
   for (const { key, mod_revision: revision } of kvs) {

@@ -11,12 +11,12 @@ import type { BadRecord, Lease } from '../core/records.js';
 import type { EtcdClient, StoreLog } from './client.js';
 import { decodeRecord, type StoreRecord } from './decode.js';
 import { FollowedNetworks } from './followed-networks.js';
-import type { Keys } from './keys.js';
+import type { KeyRange, Keys } from './keys.js';
 import { LiveView } from './live-view.js';
 import { lostRemovals, superseded, type LostRemoval } from './tombstones.js';
 import type { Change, StoreState } from './store.js';
 import { leftOut, type Scope } from './ranges.js';
-import { Watcher, type Following } from './watcher.js';
+import { Watcher, type Followed, type Following } from './watcher.js';
 
 /** What the replica keeps of one key. There may be hundreds of thousands, so all have the same fields. */
 interface Entry extends Revisions {
@@ -51,18 +51,17 @@ export class Replica implements Following {
   #onSuperseded: (tombstones: readonly string[]) => void = () => undefined;
 
   readonly followed: FollowedNetworks;
-  /** @param networks whose containers are followed from the start; undefined: those of all */
   constructor(
     private readonly client: EtcdClient,
     private readonly keys: Keys,
-    networks: Iterable<string> | undefined,
+    from: Followed,
     private readonly log: StoreLog,
     private readonly now: () => Date,
   ) {
-    this.#watcher = new Watcher(client, keys, networks, this, log);
+    this.#watcher = new Watcher(client, keys, from, this, log);
     this.followed = new FollowedNetworks({
       watcher: this.#watcher,
-      first: networks,
+      first: from.networks,
       listed: (network, signal) => this.until(() => this.follows(network), signal),
     });
   }
@@ -103,6 +102,11 @@ export class Replica implements Following {
   /** Whether it has the containers of all networks, in one order of events. */
   get isWhole(): boolean {
     return this.#watcher.scope.isWhole;
+  }
+
+  /** What is asked of a range where no network is followed. */
+  rest(range: KeyRange): KeyRange[] {
+    return this.#watcher.rest(range);
   }
 
   /** Whether the containers of a network are in the view. */

@@ -3,9 +3,9 @@
 // It continues through every disconnect, compaction and restore; nothing is missed and nothing delivered twice. It handles
 // bytes and revisions only; replica.ts decodes them.
 //
-// What a process does not follow is left out of its lists. Once much of it has arrived in vain, it is left out of the watches,
-// too: they are begun again, on another stream, in parts that lie between, each with a position of its own. Events keep their
-// order within a part, not across parts. A single watch is never ended: etcd 3.4 keeps, as long as the stream lives, what it
+// What a process does not follow is dropped. Once much of it has arrived in vain, it is left out of the watches, too, and of
+// lists to come: they are begun again, on another stream, in parts that lie between, each with a position of its own. Events
+// keep their order within a part, not across parts. A single watch is never ended: etcd 3.4 keeps, as long as the stream lives, what it
 // had for one that was cancelled.
 //
 // etcd sends what a watch missed in batches of a thousand revisions whose headers already name the newest one. The position
@@ -14,11 +14,22 @@ import type { IEvent, IKeyValue, IWatchResponse } from 'etcd3';
 
 import type { EtcdClient, StoreLog } from './client.js';
 import { CallFailure, describe, failureOf } from './failures.js';
-import type { Keys } from './keys.js';
-import { pagesOf, readAll, RangeCounts } from './pages.js';
+import type { KeyRange, Keys } from './keys.js';
+import { LeftOut } from './left-out.js';
+import { pagesOf, readAll } from './pages.js';
 import { contains, leftOut, networkWithin, scopeOf, without, type Scope } from './ranges.js';
 import type { Session } from './session.js';
 import { WatchStream, type Part } from './watch-stream.js';
+
+/** What is followed from the first list on. */
+export interface Followed {
+  /** Networks whose containers are; absent: all, and what controllers alone read. */
+  networks?: Iterable<string> | undefined;
+  /** Networks that had much in vain before, as far as they are not followed. */
+  leftOut?: Iterable<string> | undefined;
+  /** Called with the networks that are left out, after each list and where there are more. It does not throw. */
+  onLeftOut?: ((networks: readonly string[]) => void) | undefined;
+}
 
 export interface Following {
   /**
@@ -35,12 +46,6 @@ export interface Following {
   /** The connection is established and the watches run, or it is lost. */
   connected(up: boolean, error?: string): void;
 }
-
-/**
- * Keys that arrive in vain before the watches leave them out: on average, since many nodes hear of the same, and watches that
- * all begin again at once are the most work for etcd.
- */
-const WORTH_LEAVING_OUT = 1000;
 
 /** Milliseconds at least between two times that watches are begun again for that. */
 const BETWEEN_CUTS = 60_000;
@@ -67,20 +72,19 @@ export class Watcher {
   readonly #early = new Map<string, IEvent[]>();
   /** At which revision the containers of a network were listed by themselves: older events may still be on the way. */
   readonly #listedAt = new Map<string, number>();
-  #inVain = new RangeCounts();
-  readonly #worthLeavingOut = WORTH_LEAVING_OUT * (0.5 + Math.random());
+  readonly #leftOut: LeftOut;
   /** Monotonic time, in milliseconds. */
   #cutAt = -Infinity;
 
-  /** @param networks followed from the first list on; undefined: all, and what controllers alone read */
   constructor(
     private readonly client: EtcdClient,
     private readonly keys: Keys,
-    networks: Iterable<string> | undefined,
+    private readonly from: Followed,
     private readonly to: Following,
     private readonly log: StoreLog,
   ) {
-    this.#wanted = networks && new Set(networks);
+    this.#wanted = from.networks && new Set(from.networks);
+    this.#leftOut = new LeftOut(keys, from.leftOut ?? []);
     this.#running = this.#run();
   }
 
@@ -131,8 +135,13 @@ export class Watcher {
     this.#scope = this.#wantedOf(this.#scope);
     for (const key of this.to.narrowed(this.#scope)) {
       const range = leftOut(this.keys, this.#scope, key);
-      if (range !== undefined) this.#inVain.add(range);
+      if (range !== undefined) this.#leftOut.add(range);
     }
+  }
+
+  /** What is asked of a range where no network is followed. */
+  rest(range: KeyRange): KeyRange[] {
+    return this.#leftOut.rest(range, scopeOf([]));
   }
 
   async #run(): Promise<void> {
@@ -161,7 +170,7 @@ export class Watcher {
       const why = await this.#watch(session, signal);
       if (why === 'cut') {
         this.#cutAt = performance.now();
-        this.#cut();
+        this.#cut(true);
       } else await this.#list(session, why === 'restored');
     }
   }
@@ -175,8 +184,11 @@ export class Watcher {
   async #list(session: Session, restored: boolean): Promise<void> {
     const epoch = this.client.epoch;
     const asked = scopeOf(this.#wanted);
-    const all = this.keys.all();
-    const { kvs: read, revision, leftOut: vain } = await readAll(pagesOf(session), this.keys, all, asked);
+    const ranges = this.#leftOut.rest(this.keys.all(), asked);
+    this.#leftOut.clear();
+    const { kvs: read, revision } = await readAll(pagesOf(session), this.keys, ranges, asked, (range, many) =>
+      this.#leftOut.add(range, many),
+    );
     // Some may not be wanted any more.
     const scope = this.#wantedOf(asked);
     const kvs = read.filter(({ key }) => leftOut(this.keys, scope, key.toString()) === undefined);
@@ -188,9 +200,10 @@ export class Watcher {
     );
     this.#scope = scope;
     this.#listedAt.clear();
-    this.#inVain = vain;
-    this.#parts = [{ ...all, revision }];
-    if (vain.total >= this.#worthLeavingOut) this.#cut();
+    this.#parts = ranges.map((range) => ({ ...range, revision }));
+    const configs = read.map(({ key }) => this.keys.parse(key.toString()));
+    this.#leftOut.keepOnly(new Set(configs.flatMap((key) => (key.kind === 'network' ? [key.name] : []))));
+    this.#cut(this.#leftOut.isMuch);
     this.to.list(kvs, revision, restored);
   }
 
@@ -207,16 +220,16 @@ export class Watcher {
         key: Buffer.from(this.keys.network(network)),
         range_end: Buffer.from(this.keys.subnets(network)),
       };
-      const {
-        kvs,
-        revision,
-        leftOut: vain,
-      } = await readAll(pagesOf(session), this.keys, range, scopeOf([network]));
+      const names: KeyRange[] = [];
+      const own = scopeOf([network]);
+      const { kvs, revision } = await readAll(pagesOf(session), this.keys, [range], own, (vain) =>
+        names.push(vain),
+      );
       // It is not wanted any more, or was begun again since, maybe by another stream.
       if (isOver()) return;
       this.#scope = scopeOf([...(this.#scope.networks ?? []), network]);
       this.#listedAt.set(network, revision);
-      for (const rest of without(range, [...this.#parts, ...vain.ranges])) {
+      for (const rest of without(range, [...this.#parts, ...names])) {
         const part = { ...rest, revision };
         this.#parts.push(part);
         this.#stream?.begin(part);
@@ -229,21 +242,16 @@ export class Watcher {
     }
   }
 
-  get #isWorthACut(): boolean {
-    return this.#inVain.total >= this.#worthLeavingOut && performance.now() - this.#cutAt >= BETWEEN_CUTS;
-  }
-
-  /** Leaves out of the watches to come what has arrived in vain. */
-  #cut(): void {
-    // Some may be wanted since.
-    const wanted = scopeOf(this.#wanted);
-    const vain = this.#inVain.ranges.filter(
-      ({ key }) => leftOut(this.keys, wanted, key.toString()) !== undefined,
-    );
-    this.#parts = this.#parts.flatMap((part) =>
-      without(part, vain).map((range) => ({ ...range, revision: part.revision })),
-    );
-    this.#inVain = new RangeCounts();
+  /** @param grows leaves out of the watches to come what has arrived in vain, too */
+  #cut(grows: boolean): void {
+    if (grows) {
+      this.#leftOut.grow();
+      const wanted = scopeOf(this.#wanted);
+      this.#parts = this.#parts.flatMap((part) =>
+        this.#leftOut.rest(part, wanted).map((range) => ({ ...range, revision: part.revision })),
+      );
+    }
+    this.from.onLeftOut?.(this.#leftOut.networks);
   }
 
   /**
@@ -348,7 +356,8 @@ export class Watcher {
     const put = events.findLast((event) => event.type === 'Put')?.kv;
     if (put !== undefined && revisionOf(put) >= revisionOf(this.#anchor ?? put)) this.#anchor = put;
     this.#deliver(events);
-    return this.#isWorthACut ? 'cut' : undefined;
+    const isCut = this.#leftOut.isMuch && performance.now() - this.#cutAt >= BETWEEN_CUTS;
+    return isCut ? 'cut' : undefined;
   }
 
   /** A watch runs. */
@@ -377,7 +386,7 @@ export class Watcher {
           const network = networkWithin(this.keys, key) ?? '';
           if (range === undefined) return revisionOf(event.kv) > (this.#listedAt.get(network) ?? 0);
           const early = this.#early.get(network);
-          if (early === undefined) this.#inVain.add(range);
+          if (early === undefined) this.#leftOut.add(range);
           else early.push(event);
           return false;
         });

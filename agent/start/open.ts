@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 
 import { Clouds } from '../../cloud/index.js';
+import { messageOf } from '../../core/errors.js';
 import { AuditLog } from '../../daemon/audit.js';
 import { readEtcdAccess } from '../../daemon/etcd-access.js';
 import { followEtcd } from '../../daemon/etcd-events.js';
@@ -90,6 +91,9 @@ export interface AccessOptions {
   readOnly?: boolean;
   /** Networks whose containers are followed from the start; absent: all. */
   networks?: Iterable<string> | undefined;
+  /** As openStore has them. */
+  leftOut?: Iterable<string> | undefined;
+  onLeftOut?: (networks: readonly string[]) => void;
   /** Absent: that of this host. */
   kernelOf?: KernelOf;
 }
@@ -97,7 +101,7 @@ export interface AccessOptions {
 /** @throws as KernelOf */
 export async function openAccess(
   daemon: Daemon,
-  { readOnly = false, networks, kernelOf = kernelOfHost }: AccessOptions = {},
+  { readOnly = false, networks, leftOut = [], onLeftOut, kernelOf = kernelOfHost }: AccessOptions = {},
 ): Promise<Access> {
   const { settings, identity, log, shutdown } = daemon;
   const access = readEtcdAccess(settings);
@@ -109,7 +113,8 @@ export async function openAccess(
     ...(identity !== undefined && settings.etcd.every(isSecure) && { tls: () => identity.tls }),
     ...access,
     readOnly,
-    ...(networks && { networks }),
+    ...(networks && { networks, leftOut }),
+    ...(onLeftOut && { onLeftOut }),
     writer: networkWriter(controllers, controllerTls(daemon)),
     log,
   });
@@ -191,7 +196,17 @@ export async function open(launch: Launch, kernelOf: KernelOf = kernelOfHost): P
   readiness.waitsFor(undefined);
   const { settings } = daemon;
   const tls = controllerTls(daemon);
-  const { kernel, store } = await openAccess(daemon, { kernelOf, networks: networksOf(loaded) });
+  const { kernel, store } = await openAccess(daemon, {
+    ...{ kernelOf, networks: networksOf(loaded), leftOut: loaded.otherNetworks },
+    onLeftOut: (networks) => {
+      try {
+        state.saveOtherNetworks(networks);
+      } catch (error) {
+        // Without it the next start asks etcd for more than it needs.
+        log.warn('the names of other networks could not be saved', { error: messageOf(error) });
+      }
+    },
+  });
   const plain = plainTextWarnings({
     etcd: settings.etcd,
     insecure: settings.controller.length > 0 && tls() === undefined,

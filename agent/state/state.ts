@@ -6,6 +6,7 @@
 //   networks/NETWORK.json    config, lease and granted claims, as records; the config also as etcd had it
 //   endpoints/ID.json        one endpoint
 //   underlay                 the addresses that other nodes were told last
+//   other-networks           names of networks with many containers that this node was not on
 //   policies                 the policies that were in force last
 //   control                  HOST:PORT of controllers and etcd, as a controller said last
 //   reservations/ID.json     one address that is reserved for a future container
@@ -16,6 +17,7 @@ import fs, { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { IpAddress, type IpNetwork } from '../../core/address.js';
+import { isName } from '../../core/network.js';
 import { ifReadable } from '../../core/parse.js';
 import type { Policy } from '../../core/policy/index.js';
 import type { Endpoint } from '../../core/records.js';
@@ -49,6 +51,8 @@ export interface Loaded {
   endpoints: Endpoint[];
   reservations: Reservation[];
   policies: Policy[];
+  /** Names of networks with many containers that this node was not on. */
+  otherNetworks: string[];
   torn: TornFile[];
 }
 
@@ -59,6 +63,7 @@ export const STATE_FILES = [
   'underlay',
   'control',
   'policies',
+  'other-networks',
   'reservations',
   'former-subnets',
   'wireguard',
@@ -134,7 +139,9 @@ export class State {
     this.#formerSubnets.create();
     torn.push(...this.#formerSubnets.load().map((file) => ({ ...file, kind: 'former subnet' as const })));
     const { instance, fresh } = this.#instance(torn);
-    return { instance, fresh, networks, endpoints, reservations, policies: this.#policies(), torn };
+    const otherNetworks = this.#otherNetworks();
+    const policies = this.#policies();
+    return { instance, fresh, networks, endpoints, reservations, policies, otherNetworks, torn };
   }
 
   #instance(torn: TornFile[]): { instance: string; fresh: boolean } {
@@ -200,6 +207,17 @@ export class State {
     const text = policies.map((policy) => `${policy.name}\t${encodePolicy(policy)}\n`).join('');
     // Durable: after a power cut no container is to start without its policies.
     replaceFile(pathIn(this.directory, 'policies'), text, { sync: true, calls: this.#calls });
+  }
+
+  #otherNetworks(): string[] {
+    return (readText(pathIn(this.directory, 'other-networks')) ?? '').split('\n').filter(isName);
+  }
+
+  /** @throws Error of the system call that failed */
+  saveOtherNetworks(networks: readonly string[]): void {
+    const path = pathIn(this.directory, 'other-networks');
+    const text = networks.map((name) => `${name}\n`).join('');
+    if ((textOf(path) ?? '') !== text) replaceFile(path, text, { sync: false, calls: this.#calls });
   }
 
   /** @throws Error of the system call that failed */

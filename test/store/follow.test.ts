@@ -5,6 +5,7 @@ import test from 'ava';
 
 import type { Change, FollowedNetwork, Store } from '../../store/store.js';
 import { formatSubnetKey } from '../../store/keys.js';
+import { openStore } from '../../store/etcd-store.js';
 import { encodeEndpoint } from '../../store/record-codec.js';
 import { startEtcd, temporaryFolder, type TestEtcd } from './etcd.js';
 import {
@@ -379,6 +380,56 @@ test.serial('etcd sends little of a busy network to who does not follow it', asy
   t.true((await sentMeanwhile(() => putEndpoints(prefix, 'green', MANY))) > 100);
   t.is(await sentMeanwhile(() => putEndpoints(prefix, 'green', 50, 'again')), 1);
   await store.close();
+});
+
+test.serial('who left networks out before asks for little at its next start', async (t) => {
+  const own = await startEtcd();
+  t.teardown(() => own.stop());
+  const prefix = '/weft';
+  const write = async (key: string, value: string): Promise<void> =>
+    void (await own.raw.put(`${prefix}/${key}`).value(value));
+  for (const [number, name] of ['blue', 'green', 'red'].entries())
+    await write(`networks/${name}/config`, config(number + 1));
+  const many = Array.from({ length: MANY }, (_, number) => ({
+    request_put: {
+      key: Buffer.from(`${prefix}/networks/red/endpoints/${idOf(number)}`),
+      value: Buffer.from(encodeEndpoint(endpoint('red', idOf(number), { name: 'c' }))),
+    },
+  }));
+  for (let at = 0; at < MANY; at += 100) await own.raw.kv.txn({ success: many.slice(at, at + 100) });
+  await write('networks/green/endpoints/ab', encodeEndpoint(endpoint('green', 'ab', { name: 'c' })));
+  let leftOut: readonly string[] = [];
+  const openedWith = async (networks: string[], before: readonly string[]) => {
+    const proxy = await startProxy(own.port);
+    const store = openStore({
+      ...{ endpoints: [proxy.url], prefix, log: recordingLog(), networks, leftOut: before },
+      onLeftOut: (now) => {
+        leftOut = now;
+      },
+    });
+    await store.synced(AbortSignal.timeout(10_000));
+    return { store, proxy, close: async () => [await store.close(), await proxy.close()] };
+  };
+  const first = await openedWith(['blue'], []);
+  t.deepEqual(leftOut, ['green', 'red']);
+  const all = first.proxy.received;
+  await first.close();
+
+  // One that is followed now is listed, one that is no more is forgotten, and one that is new is found.
+  await own.raw.delete().key(`${prefix}/networks/blue/config`);
+  await write('networks/cyan/config', config(4));
+  const next = await openedWith(['green'], ['blue', ...leftOut]);
+  t.deepEqual([...next.store.view.networks.keys()].sort(), ['cyan', 'green', 'red']);
+  t.deepEqual([...next.store.view.endpoints.keys()], ['green']);
+  t.deepEqual(leftOut, ['green', 'red']);
+  t.true(next.proxy.received < all / 5, `${next.proxy.received} of ${all} bytes`);
+  await write('networks/aqua/config', config(5));
+  await write('networks/red/subnets/10.3.5.0-24', '{"PublicIP":"192.0.2.1"}');
+  await eventually(() => next.store.view.networks.has('aqua'), 'a network between those that are left out');
+  await eventually(() => next.store.view.leases.get('red')?.size === 1, 'a lease of one that is left out');
+  await following(next.store, 'red');
+  t.is(next.store.view.endpoints.get('red')?.size, MANY);
+  await next.close();
 });
 
 test('an etcd that was emptied has lost what was followed, and nothing else', async (t) => {

@@ -4,6 +4,8 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 export interface Proxy {
   url: string;
+  /** Bytes from the server so far. */
+  readonly received: number;
   /** Resets every connection; new ones pass. */
   cut(): void;
   /** Resets new connections while `refused`. */
@@ -22,6 +24,7 @@ export async function startProxy(port: number): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
   let refused = false;
   let stalled = false;
+  let received = 0;
   let answersLeft = Infinity;
   let died: () => void = () => undefined;
   const server = createServer((inner) => {
@@ -34,6 +37,7 @@ export async function startProxy(port: number): Promise<Proxy> {
     pairs.add(pair);
     const pipe = (from: Socket, to: Socket): void => {
       from.on('data', (data) => {
+        if (from === outer) received += data.length;
         if (from === outer && --answersLeft <= 0) {
           refused = true;
           cut();
@@ -58,6 +62,9 @@ export async function startProxy(port: number): Promise<Proxy> {
     }
   };
   return {
+    get received() {
+      return received;
+    },
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     cut,
     refuse: (now) => {

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 
 import test from 'ava';
-import type { IKeyValue, IRangeRequest, IRangeResponse, IWatchResponse } from 'etcd3';
+import type { IKeyValue, IResponseOp, ITxnRequest, ITxnResponse, IWatchResponse } from 'etcd3';
 
 import type { EtcdClient } from '../../store/client.js';
 import { Keys } from '../../store/keys.js';
@@ -28,7 +28,7 @@ const header = (revision: number): IWatchResponse['header'] => ({
 
 /** A watcher of network blue, and what it asks. */
 async function follow() {
-  const ranges: { request: IRangeRequest; answer: (revision: number, kvs?: IKeyValue[]) => void }[] = [];
+  const ranges: { request: ITxnRequest; answer: (revision: number, kvs?: IKeyValue[]) => void }[] = [];
   const sent: Sent[] = [];
   const newStream = () =>
     Object.assign(new EventEmitter(), {
@@ -38,18 +38,20 @@ async function follow() {
     });
   let stream = newStream();
   const watch = () => Promise.resolve((stream = newStream()));
-  const range = (request: IRangeRequest): Promise<IRangeResponse> =>
+  const txn = (request: ITxnRequest): Promise<Pick<ITxnResponse, 'header' | 'responses'>> =>
     new Promise((resolve) => {
       ranges.push({
         request,
-        answer: (revision, kvs = []) =>
-          resolve({ header: header(revision), kvs, more: false, count: String(kvs.length) }),
+        answer: (revision, kvs = []) => {
+          const found = { header: header(revision), kvs, more: false, count: String(kvs.length) };
+          resolve({ header: header(revision), responses: [{ response_range: found } as IResponseOp] });
+        },
       });
     });
   const session = {
     ...{ url: 'http://etcd', ended: new AbortController().signal },
     ...{ heard: () => undefined, end: () => undefined, watch },
-    call: (call: (etcd: unknown, options: object) => unknown) => call({ kv: { range } }, {}),
+    call: (call: (etcd: unknown, options: object) => unknown) => call({ kv: { txn } }, {}),
   };
   const client = {
     ...{ epoch: 0, saw: () => undefined },
@@ -60,7 +62,7 @@ async function follow() {
   const watcher = new Watcher(
     client as unknown as EtcdClient,
     new Keys('/weft'),
-    ['blue'],
+    { networks: ['blue'] },
     {
       list: (_kvs, revision, restored) => heard.push(`list ${revision}${restored ? ', restored' : ''}`),
       begun: (kvs) => heard.push(`begun ${kvs.map((one) => one.key.toString()).join(' ')}`),

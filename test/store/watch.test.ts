@@ -27,7 +27,7 @@ function follow(url: string, prefix: string, networks?: string[]) {
   const watcher = new Watcher(
     client,
     keys,
-    networks,
+    { networks },
     {
       list: (kvs: readonly IKeyValue[]) => {
         lists++;
