@@ -26,6 +26,8 @@ interface How {
 
 /** After a change of everything: what it began in the background is over. */
 const SETTLE_MS = 15_000;
+/** After the growth of everything, until an agent rests: V8 collects and gives back what that needed. */
+const REST_MS = 60_000;
 /** Part of the containers that is replaced in a minute. */
 const CHURN = 0.01;
 const RECOVERED_WITHIN_MS = 120_000;
@@ -49,7 +51,7 @@ export async function measure(of: MeasuredCluster, { seconds, rounds }: How): Pr
   add('all nodes start → all have joined', 's', await secondsOf(() => of.startHollowNodes()));
   const containers = of.layout.containers();
   add('all containers attach, and are in etcd', 's', await secondsOf(() => of.attach(containers)));
-  await delay(SETTLE_MS);
+  await delay(REST_MS);
 
   addCpu('at rest', await cpuFor(of, seconds), 0.002);
   const resident = memory(of);
