@@ -12,7 +12,7 @@ import { deleteEndpoint, putEndpoint } from './endpoints.js';
 import { Keys } from './keys.js';
 import { releaseLease, renewLease } from './lease-renewal.js';
 import { acquireLease } from './leases.js';
-import { checkNetwork, createNetwork, removeNetwork, restoreNetwork } from './networks.js';
+import { checkNetwork, createNetwork, removeNetwork, restoreNetwork, seeNetwork } from './networks.js';
 import { orAsk, type NetworkWriter } from './network-writer.js';
 import { networkWriterOf } from './node-requests.js';
 import { addName, removeName } from './own-names.js';
@@ -123,6 +123,7 @@ export function openStore({
     sealRemovals: (key) =>
       void (context.seal = (text) => createHmac('sha256', key).update(text).digest('base64url')),
 
+    seeNetwork: async (name) => await seeNetwork(context, name),
     createNetwork: async (spec) => await createNetwork(context, spec),
     checkNetwork: (spec) => checkNetwork(context, spec),
     removeNetwork: async (name, options) =>

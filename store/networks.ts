@@ -120,6 +120,13 @@ export async function createNetworkOf(context: Context, wanted: Network): Promis
   throw unavailable(`network ${name}: other networks keep being created`, 'Try again in a moment.');
 }
 
+/** @throws as Store.seeNetwork */
+export async function seeNetwork({ client, replica, keys }: Context, name: string): Promise<void> {
+  const key = keys.config(name);
+  const config = await read(client, key);
+  if (config !== undefined) await replica.reached(key, Number(config.mod_revision));
+}
+
 /** Whether the view has every config of etcd: where the prefix is followed in parts, one may come later than the guard. */
 async function seesAll({ client, replica, keys }: Context): Promise<boolean> {
   if (replica.isWhole) return true;

@@ -143,6 +143,8 @@ export interface Store {
   /** Whether the key of a lease was made before its network's config was last written. */
   predatesConfig(lease: Lease): boolean;
 
+  /** Waits until the view has the config of a network as etcd has it now, if it has one. @throws WeftError UNAVAILABLE */
+  seeNetwork(name: string): Promise<void>;
   /**
    * Checks the network against every other one and the underlay addresses of every node, chooses a VNI, and writes it, in one
    * transaction. @throws WeftError INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION, UNAVAILABLE

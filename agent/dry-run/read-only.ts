@@ -93,6 +93,7 @@ export function readOnlyStore(
     reconnect: () => undefined,
     predatesConfig: (lease) => store.predatesConfig(lease),
 
+    seeNetwork: (name) => store.seeNetwork(name),
     createNetwork: refuse('create networks'),
     checkNetwork: (spec) => store.checkNetwork(spec),
     removeNetwork: refuse('remove networks'),

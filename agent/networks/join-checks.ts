@@ -1,7 +1,7 @@
 // Join checks: whether this node can be, or stay, on a network.
 import type { Membership, Parent, Underlay } from '../../core/compile.js';
 import { allowsVlan, driverOf } from '../../core/drivers/index.js';
-import { failedPrecondition, unavailable, type WeftError } from '../../core/errors.js';
+import { failedPrecondition, unavailable, WeftError } from '../../core/errors.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import { describeStep } from '../../core/plan.js';
 import { checkOverlap } from '../../core/overlap.js';
@@ -12,20 +12,28 @@ import { notServed, unservedConfig } from '../../store/unserved.js';
 import type { StepFailure } from '../kernel/index.js';
 import { ownSubnets } from './address-claims.js';
 
-/** @throws WeftError NOT_FOUND, UNAVAILABLE where etcd does not answer, FAILED_PRECONDITION where its config is not served */
-export function knownNetwork(store: Store, name: string): Network {
-  const network = store.view.networks.get(name);
+/**
+ * One that was made a moment ago may be on its way.
+ * @throws WeftError NOT_FOUND, UNAVAILABLE where etcd does not answer, FAILED_PRECONDITION where its config is not served
+ */
+export async function knownNetwork(store: Store, name: string): Promise<Network> {
+  const { networks } = store.view;
+  if (!networks.has(name) && store.isSynced)
+    await store.seeNetwork(name).catch((error: unknown) => {
+      throw error instanceof WeftError && error.code === 'UNAVAILABLE' ? notKnown(name) : error;
+    });
+  const network = networks.get(name);
   if (network !== undefined) return network;
   const bad = unservedConfig(store.view, name);
   if (bad !== undefined) throw notServed(name, bad);
-  if (!store.isSynced) {
-    throw unavailable(
-      `network ${name} is not known on this node, and etcd does not answer`,
-      'Try again when etcd is back.',
-    );
-  }
-  throw unknownName('network', name, store.view.networks.keys());
+  throw store.isSynced ? unknownName('network', name, networks.keys()) : notKnown(name);
 }
+
+const notKnown = (name: string): WeftError =>
+  unavailable(
+    `network ${name} is not known on this node, and etcd does not answer`,
+    'Try again when etcd is back.',
+  );
 
 /** @throws WeftError FAILED_PRECONDITION, INVALID_ARGUMENT, ALREADY_EXISTS that names the conflict */
 export function checkJoinable(

@@ -234,7 +234,7 @@ export class Memberships {
       if (this.#expelled) throw expelled(this.options.node);
       const { kernel, store, underlay, node } = this.options;
       store.checkName();
-      const network = knownNetwork(store, name);
+      const network = await knownNetwork(store, name);
       const others = this.list().map((other) => other.network);
       checkJoinable(network, others, underlay(), node);
       if (again !== true) await checkHostRoutes(this.options, network);

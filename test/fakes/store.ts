@@ -225,6 +225,10 @@ export class FakeStore implements Store {
     // There is no connection to renew.
   }
 
+  async seeNetwork(): Promise<void> {
+    this.#requireConnection();
+  }
+
   async createNetwork(spec: NetworkSpec): Promise<Network> {
     this.#requireConnection();
     const network = this.#allocated(spec);

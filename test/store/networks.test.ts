@@ -17,6 +17,18 @@ test.after.always(async () => {
   await etcd?.stop();
 });
 
+test('the view has a network that etcd has once it was waited for', async (t) => {
+  const prefix = freshPrefix();
+  const store = await storeOn(etcd, prefix);
+  await store.seeNetwork('none');
+  for (let at = 0; at < 30; at++) {
+    const text = JSON.stringify({ Network: `10.${at}.0.0/16`, Backend: { Type: 'vxlan', VNI: 4100 + at } });
+    await etcd.raw.put(`${prefix}/networks/n${at}/config`).value(text);
+    await store.seeNetwork(`n${at}`);
+    t.true(store.view.networks.has(`n${at}`));
+  }
+});
+
 test('a network gets a VNI of its own, and is in the view when the call returns', async (t) => {
   const prefix = freshPrefix();
   const store = await storeOn(etcd, prefix);
