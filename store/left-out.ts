@@ -34,10 +34,10 @@ export class LeftOut {
     return this.#inVain >= this.#worth;
   }
 
-  /** What this range has besides what is left out, and not wanted. */
-  rest(range: KeyRange, wanted: Scope): KeyRange[] {
+  /** What these ranges have besides what is left out, and not wanted. */
+  rest<T extends KeyRange>(ranges: readonly T[], wanted: Scope): T[] {
     const isOut = ({ key }: KeyRange): boolean => leftOut(this.keys, wanted, key.toString()) !== undefined;
-    return without(range, [...this.#ranges.values()].filter(isOut));
+    return without(ranges, [...this.#ranges.values()].filter(isOut));
   }
 
   /** Keys of the range arrived in vain. */

@@ -47,6 +47,9 @@ export interface Following {
   connected(up: boolean, error?: string): void;
 }
 
+/** Watches that networks may leave behind that are no more; a list joins what they have split. */
+const SPLIT = 100;
+
 /** Milliseconds at least between two times that watches are begun again for that. */
 const BETWEEN_CUTS = 60_000;
 
@@ -63,6 +66,8 @@ export class Watcher {
   #anchor: IKeyValue | undefined;
   /** What is watched, each part up to its own revision. */
   #parts: Part[] = [];
+  /** How many the last list has left. */
+  #listedParts = 1;
   #stream: WatchStream | undefined;
   /** What the last list and those of single networks since then have: what is delivered. */
   #scope: Scope = scopeOf([]);
@@ -141,7 +146,7 @@ export class Watcher {
 
   /** What is asked of a range where no network is followed. */
   rest(range: KeyRange): KeyRange[] {
-    return this.#leftOut.rest(range, scopeOf([]));
+    return this.#leftOut.rest([range], scopeOf([]));
   }
 
   async #run(): Promise<void> {
@@ -171,6 +176,7 @@ export class Watcher {
       if (why === 'cut') {
         this.#cutAt = performance.now();
         this.#cut(true);
+        if (this.#parts.length > 2 * this.#listedParts + SPLIT) await this.#list(session, false);
       } else await this.#list(session, why === 'restored');
     }
   }
@@ -184,7 +190,7 @@ export class Watcher {
   async #list(session: Session, restored: boolean): Promise<void> {
     const epoch = this.client.epoch;
     const asked = scopeOf(this.#wanted);
-    const ranges = this.#leftOut.rest(this.keys.all(), asked);
+    const ranges = this.#leftOut.rest([this.keys.all()], asked);
     this.#leftOut.clear();
     const { kvs: read, revision } = await readAll(pagesOf(session), this.keys, ranges, asked, (range, many) =>
       this.#leftOut.add(range, many),
@@ -200,10 +206,12 @@ export class Watcher {
     );
     this.#scope = scope;
     this.#listedAt.clear();
-    this.#parts = ranges.map((range) => ({ ...range, revision }));
     const configs = read.map(({ key }) => this.keys.parse(key.toString()));
     this.#leftOut.keepOnly(new Set(configs.flatMap((key) => (key.kind === 'network' ? [key.name] : []))));
+    // Also what was left out of the list, but is of no network: nobody follows it.
+    this.#parts = this.#leftOut.rest([{ ...this.keys.all(), revision }], asked);
     this.#cut(this.#leftOut.isMuch);
+    this.#listedParts = this.#parts.length;
     this.to.list(kvs, revision, restored);
   }
 
@@ -229,8 +237,7 @@ export class Watcher {
       if (isOver()) return;
       this.#scope = scopeOf([...(this.#scope.networks ?? []), network]);
       this.#listedAt.set(network, revision);
-      for (const rest of without(range, [...this.#parts, ...names])) {
-        const part = { ...rest, revision };
+      for (const part of without([{ ...range, revision }], [...this.#parts, ...names])) {
         this.#parts.push(part);
         this.#stream?.begin(part);
       }
@@ -246,10 +253,7 @@ export class Watcher {
   #cut(grows: boolean): void {
     if (grows) {
       this.#leftOut.grow();
-      const wanted = scopeOf(this.#wanted);
-      this.#parts = this.#parts.flatMap((part) =>
-        this.#leftOut.rest(part, wanted).map((range) => ({ ...range, revision: part.revision })),
-      );
+      this.#parts = this.#leftOut.rest(this.#parts, scopeOf(this.#wanted));
     }
     this.from.onLeftOut?.(this.#leftOut.networks);
   }

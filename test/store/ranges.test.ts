@@ -3,6 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 
 import { Keys, type KeyRange } from '../../store/keys.js';
+import { LeftOut } from '../../store/left-out.js';
 import { contains, leftOut, networkWithin, scopeOf, without } from '../../store/ranges.js';
 
 const keys = new Keys('/weft');
@@ -50,10 +51,21 @@ test('what is left of a range has every key that the others have not, once', (t)
     .map(([key, range_end]): KeyRange => ({ key, range_end }));
   fc.assert(
     fc.property(ranges, fc.array(ranges, { maxLength: 4 }), bytes, (whole, others, key) => {
-      const left = without(whole, others);
+      const left = without([whole], others);
       const isLeft = contains(whole, key) && !others.some((other) => contains(other, key));
       t.is(left.filter((one) => contains(one, key)).length, isLeft ? 1 : 0);
       t.true(left.every((one) => one.key.compare(one.range_end) < 0));
     }),
   );
+});
+
+test('an agent can leave a thousand networks out of its watches, and answers meanwhile', (t) => {
+  const names = Array.from({ length: 1000 }, (_, at) => `n${at}`);
+  const left = new LeftOut(keys, names);
+  const wanted = scopeOf(['n7']);
+  const since = performance.now();
+  const parts = left.rest([keys.all()], wanted);
+  t.is(left.rest(parts, wanted).length, 2 * 999 + 1);
+  const ms = performance.now() - since;
+  t.true(ms < 5000, `${Math.round(ms)} ms`);
 });

@@ -88,10 +88,14 @@ async function follow() {
   return {
     ...{ watcher, ranges, sent, heard, until, put },
     created: (id: number, revision: number) => respond(stream, id, revision, { created: true }),
-    /** So much of a network that is not followed that the watches leave it out. @returns their stream until then */
-    busy: () => {
+    /**
+     * So much of networks that are not followed that the watches leave them out.
+     * @returns their stream until then
+     */
+    busy: (networks = ['green']) => {
       const busyOne = stream;
-      for (let at = 0; at < BUSY; at++) put(0, `/weft/networks/green/endpoints/e${at}`, 11 + at);
+      for (let at = 0; at < BUSY; at++)
+        put(0, `/weft/networks/${networks[at % networks.length]}/endpoints/e${at}`, 11 + at);
       return busyOne;
     },
     close: async () => {
@@ -154,5 +158,22 @@ test('the list of a network that was given up and is wanted again counts no more
   t.false(heard.includes('begun '));
   ranges[2]?.answer(11, [kv(key, 11)]);
   await until(() => heard.includes(`begun ${key}`));
+  await close();
+});
+
+test('networks that are no more do not split the watches for ever', async (t) => {
+  const { ranges, sent, heard, until, busy, close } = await follow();
+  busy(Array.from({ length: 200 }, (_, at) => `n${at}`));
+  await until(() => ranges.length > 1 || sent.length > 1);
+  t.is(sent.length, 1);
+  // Of all that were left out one is still there.
+  const there = [kv('/weft/networks/blue/config', 9), kv('/weft/networks/n7/config', 10)];
+  for (let page = 1; !heard.includes('list 1511'); page++) {
+    await until(() => ranges.length > page || heard.includes('list 1511'));
+    ranges[page]?.answer(1511, page === 1 ? there : []);
+  }
+  await until(() => sent.length > 1);
+  const parts = sent.slice(1).map(({ create_request }) => create_request?.key?.toString());
+  t.deepEqual(parts, ['/weft/', '/weft/networks/n7/subnets/']);
   await close();
 });
