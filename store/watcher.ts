@@ -12,6 +12,7 @@
 // to continue from is therefore the last event's own revision, never the header's.
 import type { IEvent, IKeyValue, IWatchResponse } from 'etcd3';
 
+import { hasHappened } from './anchor.js';
 import type { EtcdClient, StoreLog } from './client.js';
 import { CallFailure, describe, failureOf } from './failures.js';
 import type { KeyRange, Keys } from './keys.js';
@@ -62,7 +63,7 @@ export class Watcher {
   #revision = -1;
   /** The history that #revision belongs to. */
   #epoch = 0;
-  /** The last event, by which the same history is recognised. */
+  /** The last event, by which the same history is recognised; version 0: a deletion. */
   #anchor: IKeyValue | undefined;
   /** What is watched, each part up to its own revision. */
   #parts: Part[] = [];
@@ -264,30 +265,18 @@ export class Watcher {
    */
   async #anchored(session: Session): Promise<'same' | 'other' | 'unknown'> {
     const anchor = this.#anchor;
+    // Nothing was there.
     if (anchor === undefined) return 'same';
-    try {
-      const { kvs } = await session.call(
-        (etcd, options) => etcd.kv.range({ key: anchor.key, revision: anchor.mod_revision }, options),
-        { observed: false },
-      );
-      const found = kvs[0];
-      const same =
-        found !== undefined &&
-        found.mod_revision === anchor.mod_revision &&
-        found.version === anchor.version &&
-        found.lease === anchor.lease &&
-        found.value.equals(anchor.value);
-      if (!same)
-        this.log.warn('etcd has another history than before: restored from a copy', {
-          revision: revisionOf(anchor),
-        });
-      return same ? 'same' : 'other';
-    } catch (error) {
-      if (error instanceof CallFailure && error.kind === 'future') return 'other';
-      // It can no longer be known: another list costs little compared with continuing from another history.
-      if (error instanceof CallFailure && error.kind === 'compacted') return 'unknown';
-      throw error;
+    const same = await hasHappened(session, anchor);
+    // Another list costs little compared with continuing from another history.
+    if (same === undefined) return 'unknown';
+    const revision = revisionOf(anchor);
+    if (!same) {
+      this.log.warn('etcd has another history than before: restored from a copy', { revision });
+      return 'other';
     }
+    // A list or a notice of progress went on from there by what others wrote: of that nothing is known.
+    return this.#parts.some((part) => part.revision > revision) ? 'unknown' : 'same';
   }
 
   /** Delivers events until a new list is needed, or other watches; returns why. @throws CallFailure when the stream breaks */
@@ -357,8 +346,7 @@ export class Watcher {
     part.revision = revisionOf(last.kv);
     this.#revision = Math.max(this.#revision, part.revision);
     this.client.saw(part.revision);
-    const put = events.findLast((event) => event.type === 'Put')?.kv;
-    if (put !== undefined && revisionOf(put) >= revisionOf(this.#anchor ?? put)) this.#anchor = put;
+    if (part.revision >= revisionOf(this.#anchor ?? last.kv)) this.#anchor = last.kv;
     this.#deliver(events);
     const isCut = this.#leftOut.isMuch && performance.now() - this.#cutAt >= BETWEEN_CUTS;
     return isCut ? 'cut' : undefined;

@@ -311,6 +311,10 @@ test('what is missed in an outage comes for every part, and nothing of other net
     proxy.refuse(false);
     await eventually(() => store.state.connected, 'it is back');
   };
+  // The list is older: what others write beside it is no event by which the same past is known.
+  await putEndpoint(prefix, 'blue', 9);
+  await etcd.raw.delete().key(`${prefix}/networks/blue/endpoints/${idOf(1)}`);
+  await eventually(() => endpoints('blue').join() === idOf(9), 'events since the list');
   await away(async () => {
     await putEndpoint(prefix, 'blue', 2);
     await putEndpoint(prefix, 'red', 5000);
