@@ -114,9 +114,8 @@ export class EtcdClient {
     return await this.#call((etcd, options) => etcd.kv.range(request, options), { again: true });
   }
 
-  /** @param again whether it may be sent to another server after a failure: it only reads */
-  async txn(request: ITxnRequest, { again = false }: { again?: boolean } = {}): Promise<ITxnResponse> {
-    return await this.#call((etcd, options) => etcd.kv.txn(request, options), { again });
+  async txn(request: ITxnRequest): Promise<ITxnResponse> {
+    return await this.#call((etcd, options) => etcd.kv.txn(request, options));
   }
 
   /** A call about users and roles; its answer says nothing about records. */

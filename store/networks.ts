@@ -8,7 +8,14 @@ import type { IpAddress } from '../core/address.js';
 import { backendIn } from '../core/backends/index.js';
 import type { OtherNetwork } from '../core/backends/backend.js';
 import { driverOf, hasOwnGateway, isBridged, networkOf } from '../core/drivers/index.js';
-import { alreadyExists, failedPrecondition, invalidArgument, notFound, unavailable } from '../core/errors.js';
+import {
+  alreadyExists,
+  failedPrecondition,
+  invalidArgument,
+  notFound,
+  unavailable,
+  WeftError,
+} from '../core/errors.js';
 import { subnetIn } from '../core/families.js';
 import { type Network, type NetworkSpec } from '../core/network.js';
 import { checkOverlap } from '../core/overlap.js';
@@ -123,15 +130,22 @@ export async function createNetworkOf(context: Context, wanted: Network): Promis
 /** @throws as Store.seeNetwork */
 export async function seeNetwork({ client, replica, keys }: Context, name: string): Promise<void> {
   const key = keys.config(name);
-  const config = await read(client, key);
-  if (config !== undefined) await replica.reached(key, Number(config.mod_revision));
+  const config = await read(client, key).catch((error: unknown) => {
+    if (!(error instanceof WeftError) || error.code !== 'UNAVAILABLE') throw error;
+    throw unavailable(
+      `network ${name} is not known on this node, and etcd does not answer`,
+      'Try again when etcd is back.',
+    );
+  });
+  if (config !== undefined && !(await replica.reached(key, Number(config.mod_revision))))
+    throw unavailable(`this node has not heard of network ${name} yet`, 'Try again in a moment.');
 }
 
 /** Whether the view has every config of etcd: where the prefix is followed in parts, one may come later than the guard. */
 async function seesAll({ client, replica, keys }: Context): Promise<boolean> {
   if (replica.isWhole) return true;
   const { kvs } = await readAll(
-    (request) => client.txn(request, { again: true }),
+    (request) => client.range(request),
     keys,
     replica.rest(rangeOf(keys.networks())),
     scopeOf([]),

@@ -1,7 +1,7 @@
 // Join checks: whether this node can be, or stay, on a network.
 import type { Membership, Parent, Underlay } from '../../core/compile.js';
 import { allowsVlan, driverOf } from '../../core/drivers/index.js';
-import { failedPrecondition, unavailable, WeftError } from '../../core/errors.js';
+import { failedPrecondition, type WeftError } from '../../core/errors.js';
 import { prefixesOf, type Network } from '../../core/network.js';
 import { describeStep } from '../../core/plan.js';
 import { checkOverlap } from '../../core/overlap.js';
@@ -18,22 +18,13 @@ import { ownSubnets } from './address-claims.js';
  */
 export async function knownNetwork(store: Store, name: string): Promise<Network> {
   const { networks } = store.view;
-  if (!networks.has(name) && store.isSynced)
-    await store.seeNetwork(name).catch((error: unknown) => {
-      throw error instanceof WeftError && error.code === 'UNAVAILABLE' ? notKnown(name) : error;
-    });
+  if (!networks.has(name)) await store.seeNetwork(name);
   const network = networks.get(name);
   if (network !== undefined) return network;
   const bad = unservedConfig(store.view, name);
   if (bad !== undefined) throw notServed(name, bad);
-  throw store.isSynced ? unknownName('network', name, networks.keys()) : notKnown(name);
+  throw unknownName('network', name, networks.keys());
 }
-
-const notKnown = (name: string): WeftError =>
-  unavailable(
-    `network ${name} is not known on this node, and etcd does not answer`,
-    'Try again when etcd is back.',
-  );
 
 /** @throws WeftError FAILED_PRECONDITION, INVALID_ARGUMENT, ALREADY_EXISTS that names the conflict */
 export function checkJoinable(

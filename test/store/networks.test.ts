@@ -6,6 +6,7 @@ import test from 'ava';
 import { IpNetwork } from '../../core/address.js';
 import { encodeConfig } from '../../store/network-codec.js';
 import { startEtcd, type TestEtcd } from './etcd.js';
+import { startProxy } from './proxy.js';
 import { closeStores, endpoint, eventually, freshPrefix, request, spec, storeOn, vniOf } from './helpers.js';
 
 let etcd: TestEtcd;
@@ -27,6 +28,15 @@ test('the view has a network that etcd has once it was waited for', async (t) =>
     await store.seeNetwork(`n${at}`);
     t.true(store.view.networks.has(`n${at}`));
   }
+  const proxy = await startProxy(etcd.port);
+  t.teardown(() => proxy.close());
+  const away = await storeOn({ url: proxy.url }, prefix);
+  proxy.refuse(true);
+  proxy.cut();
+  await eventually(() => !away.state.connected, 'the cut is seen');
+  await t.throwsAsync(away.seeNetwork('n30'), {
+    message: 'network n30 is not known on this node, and etcd does not answer',
+  });
 });
 
 test('a network gets a VNI of its own, and is in the view when the call returns', async (t) => {

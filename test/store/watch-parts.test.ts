@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 
 import test from 'ava';
-import type { IKeyValue, IResponseOp, ITxnRequest, ITxnResponse, IWatchResponse } from 'etcd3';
+import type { IKeyValue, IRangeRequest, IRangeResponse, IWatchResponse } from 'etcd3';
 
 import type { EtcdClient } from '../../store/client.js';
 import { Keys } from '../../store/keys.js';
@@ -28,7 +28,7 @@ const header = (revision: number): IWatchResponse['header'] => ({
 
 /** A watcher of network blue, and what it asks. */
 async function follow() {
-  const ranges: { request: ITxnRequest; answer: (revision: number, kvs?: IKeyValue[]) => void }[] = [];
+  const ranges: { request: IRangeRequest; answer: (revision: number, kvs?: IKeyValue[]) => void }[] = [];
   const sent: Sent[] = [];
   const newStream = () =>
     Object.assign(new EventEmitter(), {
@@ -38,20 +38,18 @@ async function follow() {
     });
   let stream = newStream();
   const watch = () => Promise.resolve((stream = newStream()));
-  const txn = (request: ITxnRequest): Promise<Pick<ITxnResponse, 'header' | 'responses'>> =>
+  const range = (request: IRangeRequest): Promise<IRangeResponse> =>
     new Promise((resolve) => {
       ranges.push({
         request,
-        answer: (revision, kvs = []) => {
-          const found = { header: header(revision), kvs, more: false, count: String(kvs.length) };
-          resolve({ header: header(revision), responses: [{ response_range: found } as IResponseOp] });
-        },
+        answer: (revision, kvs = []) =>
+          resolve({ header: header(revision), kvs, more: false, count: String(kvs.length) }),
       });
     });
   const session = {
     ...{ url: 'http://etcd', ended: new AbortController().signal },
     ...{ heard: () => undefined, end: () => undefined, watch },
-    call: (call: (etcd: unknown, options: object) => unknown) => call({ kv: { txn } }, {}),
+    call: (call: (etcd: unknown, options: object) => unknown) => call({ kv: { range } }, {}),
   };
   const client = {
     ...{ epoch: 0, saw: () => undefined },
@@ -139,6 +137,9 @@ test('a server that lacks what was delivered before has another past, by the ans
   created(0, 1509);
   await until(() => ranges.length === 2);
   ranges[1]?.answer(1509);
+  // What lies behind what was left out.
+  await until(() => ranges.length === 3);
+  ranges[2]?.answer(1509);
   await until(() => heard.includes('list 1509, restored'));
   await close();
 });
