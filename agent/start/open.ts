@@ -84,7 +84,7 @@ export interface Opened extends Daemon, Access {
 }
 
 /** Opens the kernel of a node. @throws WeftError FAILED_PRECONDITION where it or the firewall cannot be used */
-export type KernelOf = (daemon: Daemon, options: { readOnly: boolean }) => Promise<Kernel>;
+export type KernelOf = (launch: Launch, options: { readOnly: boolean }) => Promise<Kernel>;
 
 export interface AccessOptions {
   /** The state directory belongs to an agent that may run, and etcd is only followed. */
@@ -94,19 +94,19 @@ export interface AccessOptions {
   /** As openStore has them. */
   leftOut?: Iterable<string> | undefined;
   onLeftOut?: (networks: readonly string[]) => void;
-  /** Absent: that of this host. */
-  kernelOf?: KernelOf;
+  /** Being opened; absent: that of this host. */
+  kernel?: Promise<Kernel>;
 }
 
 /** @throws as KernelOf */
 export async function openAccess(
   daemon: Daemon,
-  { readOnly = false, networks, leftOut = [], onLeftOut, kernelOf = kernelOfHost }: AccessOptions = {},
+  { readOnly = false, networks, leftOut = [], onLeftOut, ...given }: AccessOptions = {},
 ): Promise<Access> {
   const { settings, identity, log, shutdown } = daemon;
   const access = readEtcdAccess(settings);
   const controllers = settings.controller.map(({ text }) => text);
-  // First, and given a moment to send: etcd answers while the firewall is probed, which takes tens of milliseconds.
+  // First: etcd answers while the kernel is opened.
   const store = openStore({
     endpoints: [...settings.etcd],
     prefix: settings.prefix,
@@ -118,13 +118,13 @@ export async function openAccess(
     writer: networkWriter(controllers, controllerTls(daemon)),
     log,
   });
-  const kernel = await kernelOf(daemon, { readOnly });
+  const kernel = await (given.kernel ?? kernelOfHost(daemon, { readOnly }));
   shutdown.add('the kernel', () => kernel.close());
   shutdown.add('the store', () => store.close());
   return { kernel, store };
 }
 
-async function kernelOfHost({ settings, log }: Daemon, { readOnly }: { readOnly: boolean }): Promise<Kernel> {
+async function kernelOfHost({ settings, log }: Launch, { readOnly }: { readOnly: boolean }): Promise<Kernel> {
   const firewall = await openFirewall(settings.firewall, { log });
   const loans = new InterfaceLoanFiles(settings.stateDir, bootId, { readOnly });
   const keys = new WireguardKeys(settings.stateDir, { readOnly });
@@ -163,6 +163,10 @@ export async function open(launch: Launch, kernelOf: KernelOf = kernelOfHost): P
   const { node, stateDir } = launch.settings;
   // Wrong files end the agent at once.
   readTls(launch.settings);
+  // The kernel takes tens of milliseconds to check the rules of the firewall, on another thread.
+  const opening = kernelOf(launch, { readOnly: false });
+  // Its failure counts when it is waited for.
+  opening.catch(() => undefined);
   const state = new State(stateDir);
   const loaded = state.load();
   const startedAt = new Date().toISOString();
@@ -197,7 +201,7 @@ export async function open(launch: Launch, kernelOf: KernelOf = kernelOfHost): P
   const { settings } = daemon;
   const tls = controllerTls(daemon);
   const { kernel, store } = await openAccess(daemon, {
-    ...{ kernelOf, networks: networksOf(loaded), leftOut: loaded.otherNetworks },
+    ...{ kernel: opening, networks: networksOf(loaded), leftOut: loaded.otherNetworks },
     onLeftOut: (networks) => {
       try {
         state.saveOtherNetworks(networks);

@@ -208,12 +208,18 @@ export class NftablesFirewall implements NodeFirewallDriver {
           : { key, base, inet: compileRuleset(desired), bridge: compileBridgeRuleset(desired) };
       // Read once: what is written from here on changes no chain that matters below.
       const chains = this.#nft.list('list chains');
-      this.#ensureTables(rules, desired.keepItems === true, report);
+      const writes = this.#ensureTables(rules, desired.keepItems === true, report);
+      const written = report.repaired.length + report.applied.length;
       const seen = await this.#ensureAccepted(families, chains, report);
-      const quiet = report.repaired.length + report.applied.length + report.problems.length === 0;
+      const quiet = report.repaired.length + report.applied.length + report.problems.length === written;
       if (families.length > 0) closed.push(...(await this.#closedChains(families, chains, seen, desired)));
-      if (quiet && generation !== undefined)
-        this.#settled = { generation, desired: key, problems: closedProblems(closed), closed: [...closed] };
+      // Where no other program wrote meanwhile, the tables are as this one has just written them.
+      const now = generation === undefined ? undefined : generation + writes;
+      if (quiet && now !== undefined && this.#known === now)
+        this.#settled = {
+          ...{ generation: now, desired: key },
+          ...{ problems: closedProblems(closed), closed: [...closed] },
+        };
     }
     await this.#ensureLegacy(families, desired, report, closed);
     report.problems.push(...closedProblems(closed));
@@ -221,7 +227,8 @@ export class NftablesFirewall implements NodeFirewallDriver {
     return report;
   }
 
-  #ensureTables(rules: DesiredRules, keepItems: boolean, report: DriverReport): void {
+  /** @returns the number of transactions */
+  #ensureTables(rules: DesiredRules, keepItems: boolean, report: DriverReport): number {
     const generation = this.#probe.generation();
     this.#known = undefined;
     const writes =
@@ -232,6 +239,7 @@ export class NftablesFirewall implements NodeFirewallDriver {
       const after = generation + writes;
       this.#known = this.#probe.generation() === after ? after : undefined;
     }
+    return writes;
   }
 
   /**
@@ -372,8 +380,10 @@ function add(report: DriverReport, more: Pick<DriverReport, 'repaired' | 'applie
  * @returns why it does not take the table of the bridge family; undefined: it does
  */
 export async function probeNftables(nft: Nftables, sample: Firewall): Promise<string | undefined> {
-  const inet = renderReplacement('inet weft', compileRuleset(sample));
-  const bridge = renderReplacement('bridge weft', compileBridgeRuleset(sample));
+  // The kernel takes memory at once for what a set of a given size may hold: 16 MB, and 20 ms to clear it.
+  const unsized = (commands: string): string => commands.replace(/^size \d+\n/gm, '');
+  const inet = unsized(renderReplacement('inet weft', compileRuleset(sample)));
+  const bridge = unsized(renderReplacement('bridge weft', compileBridgeRuleset(sample)));
   try {
     await nft.check(inet + bridge);
     return undefined;
