@@ -51,7 +51,7 @@ export async function bundle(
       js: "(function (exports, require, module, __filename, __dirname) { const __url = require('node:url').pathToFileURL(__filename).href;",
     },
     footer: { js: '})' },
-    plugins: [nativeNetlink, readyEtcdMessages, lateBuiltIns, withoutUnused],
+    plugins: [nativeNetlink, readyEtcdMessages, plainAddresses, lateBuiltIns, withoutUnused],
     legalComments: 'none',
     logLevel: 'warning',
     metafile: true,
@@ -121,8 +121,29 @@ const readyEtcdMessages: Plugin = {
   },
 };
 
+/**
+ * The family of addresses that are known to be some. Node.js compiles an expression of a thousand characters to find it, which
+ * takes longer than to connect.
+ */
+const plainAddresses: Plugin = {
+  name: 'the family of an address',
+  setup: (to) =>
+    to.onLoad(
+      { filter: /\/@grpc\/grpc-js\/build\/src\/(subchannel-address|load-balancer-pick-first)\.js$/ },
+      ({ path }) => {
+        const text = readFileSync(path, 'utf8');
+        const contents = text.replace(/\(0, net_1\.isIPv6\)\(([\w.[\]]+)\)/g, "$1.includes(':')");
+        if (contents === text) throw new Error(`${path}: isIPv6 is not called as it was`);
+        return { contents };
+      },
+    ),
+};
+
 /** Modules of Node.js that it compiles when they are loaded, and that many a run does not need; and a native part. */
-const LATE = ['child_process', 'crypto', 'dgram', 'dns', 'http', 'http2', 'https', 'tls', 'zlib'];
+const LATE = [
+  ...['child_process', 'crypto', 'dgram', 'dns', 'dns/promises', 'fs/promises', 'http', 'http2', 'https'],
+  ...['tls', 'zlib'],
+];
 
 /** They are loaded when something of them is used: libraries require them at their top, whatever they are asked for. */
 const lateBuiltIns: Plugin = {

@@ -27,12 +27,17 @@ function load(program: string): Program {
     ...(hasCache && { cachedData: assetOf(`${program}.cache`) }),
   });
   // As in bin/weft.
-  const grow = (factor: number): void => setFlagsFromString(`--semi-space-growth-factor=${factor}`);
-  if (program !== 'cli') grow(4);
+  const set = (flag: string): void => {
+    if (program !== 'cli') setFlagsFromString(flag);
+  };
+  const grow = (factor: number): void => set(`--semi-space-growth-factor=${factor}`);
+  grow(4);
+  set('--no-parallel-scavenge');
+  set('--interrupt-budget=1081344');
   const module = { exports: {} as Program };
   const wrapper = script.runInThisContext() as (...of: unknown[]) => void;
   wrapper(module.exports, natives.require, module, filename, process.execPath);
-  if (program !== 'cli') grow(1);
+  grow(1);
   return module.exports;
 }
 
