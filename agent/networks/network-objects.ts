@@ -8,19 +8,14 @@ import type { ControlAddress, FirewallMember } from '../../core/firewall.js';
 import type { IpAddress } from '../../core/address.js';
 import type { Network } from '../../core/network.js';
 import type { KernelObject } from '../../core/objects/index.js';
-import type { Lease, NodeRecord } from '../../core/records.js';
-import {
-  compileFou,
-  compileMember,
-  compileNode,
-  compileOwnBridge,
-  compileStranger,
-} from '../../core/port-security.js';
+import type { Lease } from '../../core/records.js';
+import { compileFou, compileOwnBridge } from '../../core/port-security.js';
 import type { Logger } from '../../daemon/log.js';
 import type { Change, Store, View } from '../../store/store.js';
 import { attempt, networkScope, type Problems } from '../health/index.js';
 import type { Kernel, StepFailure } from '../kernel/index.js';
 import { type Reconciler, RecordMap } from '../reconcile/index.js';
+import { FirewallMembers } from './firewall-members.js';
 import type { Member } from './member.js';
 import type { PeerRoutes, Records } from './peer-routes.js';
 import { deleteSubnetEnv, writeSubnetEnv } from './subnet-env.js';
@@ -48,8 +43,7 @@ export interface NetworkObjectsOptions {
 }
 
 export class NetworkObjects {
-  /** What was compiled of a node: it is the same while the record is, and there are thousands. */
-  readonly #compiled = new WeakMap<NodeRecord, FirewallMember>();
+  readonly #compiled = new FirewallMembers();
 
   constructor(private readonly options: NetworkObjectsOptions) {}
 
@@ -142,7 +136,7 @@ export class NetworkObjects {
   concernsMembers(change: Change): boolean {
     if (change.kind === 'network') return true;
     if (change.kind === 'node') {
-      const [before, after] = [change.before, change.after].map((node) => node && compileNode(node));
+      const [before, after] = [change.before, change.after].map((node) => node && this.#compiled.node(node));
       return !isDeepStrictEqual(before, after);
     }
     if (change.kind !== 'lease') return false;
@@ -158,12 +152,12 @@ export class NetworkObjects {
     const { nodes, leases } = store.view;
     const mine = [...members.values()].map(({ membership }) => membership);
     const found = new Map<string, FirewallMember>();
-    for (const node of nodes.values()) found.set(`node ${node.name}`, this.#compiledNode(node));
+    for (const node of nodes.values()) found.set(`node ${node.name}`, this.#compiled.node(node));
     for (const [network, all] of leases) {
       if (members.has(network)) continue;
       for (const lease of all.values())
         if (isStranger(store.view, lease))
-          found.set(`lease ${network} ${lease.subnet.toString()}`, compileStranger(lease));
+          found.set(`lease ${network} ${lease.subnet.toString()}`, this.#compiled.stranger(lease));
     }
     for (const member of members.values()) {
       const { membership } = member;
@@ -171,7 +165,7 @@ export class NetworkObjects {
       for (const lease of peers.standing(name)) {
         const node = lease.node === undefined ? undefined : nodes.get(lease.node);
         const key = `lease ${name} ${lease.subnet.toString()}`;
-        found.set(key, compileMember(membership, lease, node, mine));
+        found.set(key, this.#compiled.member(membership, lease, node, mine));
       }
       // What each peer may send is what leads to it.
       if (membership.fou === true)
@@ -180,14 +174,6 @@ export class NetworkObjects {
       if (membership.subnetOnly === true) found.set(`own ${name}`, compileOwnBridge(membership, mine));
     }
     return found;
-  }
-
-  #compiledNode(node: NodeRecord): FirewallMember {
-    const known = this.#compiled.get(node);
-    if (known !== undefined) return known;
-    const member = compileNode(node);
-    this.#compiled.set(node, member);
-    return member;
   }
 
   /** Addresses of other nodes' subnets have routes of their own. */
