@@ -3,7 +3,7 @@
 // Each query has its own socket, and so its own port: a forged answer has to guess 32 bits. The socket is connected: the kernel
 // delivers only what the server itself sends.
 import { createSocket } from 'node:dgram';
-import { connect, isIPv6 } from 'node:net';
+import { connect } from 'node:net';
 
 export interface ServerAddress {
   /** With a zone if link-local. */
@@ -11,8 +11,11 @@ export interface ServerAddress {
   port: number;
 }
 
+/** Of an address, also with a zone. Node.js compiles a long expression for isIPv6, 4 ms at every start. */
+export const isIp6 = (ip: string): boolean => ip.includes(':');
+
 export const shownServer = ({ ip, port }: ServerAddress): string =>
-  port === 53 ? ip : isIPv6(ip) ? `[${ip}]:${port}` : `${ip}:${port}`;
+  port === 53 ? ip : isIp6(ip) ? `[${ip}]:${port}` : `${ip}:${port}`;
 
 /** @returns the first message that `accept` takes @throws Error where the server cannot be reached; the signal's reason */
 export function askUdp<T>(
@@ -22,7 +25,7 @@ export function askUdp<T>(
   signal: AbortSignal,
 ): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const socket = createSocket(isIPv6(ip.split('%')[0] ?? '') ? 'udp6' : 'udp4');
+    const socket = createSocket(isIp6(ip) ? 'udp6' : 'udp4');
     const finish = (act: () => void): void => {
       signal.removeEventListener('abort', aborted);
       // Not those of Node's own: without them a socket that is closed before it is bound stays open.

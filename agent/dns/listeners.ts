@@ -3,7 +3,7 @@
 // They are opened once the address exists and survive its removal and return. If another program holds the port, that is a
 // problem, and opening is retried.
 import { createSocket, type Socket } from 'node:dgram';
-import { createServer, isIPv6, type Server, type Socket as Connection } from 'node:net';
+import { createServer, type Server, type Socket as Connection } from 'node:net';
 
 import { messageOf } from '../../core/errors.js';
 import { Mutex } from '../../core/keyed-mutex.js';
@@ -12,7 +12,7 @@ import type { Logger } from '../../daemon/log.js';
 import { byWhom } from '../../daemon/port-owner.js';
 import { enlargeReceiveBuffer } from '../kernel/index.js';
 import { DNS, type Problem, type ProblemKey, type Problems } from '../health/index.js';
-import { framed } from './exchange.js';
+import { framed, isIp6 } from './exchange.js';
 import type { Transport } from './message.js';
 import { QUERY_WAIT_MS, QueryRate } from './query-rate.js';
 
@@ -133,7 +133,7 @@ export class Listeners {
 
   #listenUdp(ip: string): Promise<Socket> {
     const { log, port = DNS_PORT } = this.options;
-    const type = isIPv6(ip) ? 'udp6' : 'udp4';
+    const type = isIp6(ip) ? 'udp6' : 'udp4';
     // Destinations are addresses already: looking them up would delay every answer.
     const socket = createSocket({
       type,
@@ -198,7 +198,7 @@ export class Listeners {
     server.maxConnections = MAX_CONNECTIONS;
     return new Promise((resolve, reject) => {
       server.once('error', reject);
-      server.listen({ host: ip, port, exclusive: true, ipv6Only: isIPv6(ip) }, () => {
+      server.listen({ host: ip, port, exclusive: true, ipv6Only: isIp6(ip) }, () => {
         server.off('error', reject);
         server.on('error', (error) => log.debug('a DNS socket failed', { ip, error: messageOf(error) }));
         resolve(server);

@@ -33,7 +33,9 @@ function load(program: string): Program {
   const grow = (factor: number): void => set(`--semi-space-growth-factor=${factor}`);
   grow(4);
   set('--no-parallel-scavenge');
-  set('--interrupt-budget=1081344');
+  set('--no-minor-gc-task');
+  set('--no-opt');
+  setTimeout(() => set('--opt'), 5000).unref();
   const module = { exports: {} as Program };
   const wrapper = script.runInThisContext() as (...of: unknown[]) => void;
   wrapper(module.exports, natives.require, module, filename, process.execPath);
