@@ -114,6 +114,16 @@ export function firewallSuite(driver: Driver): void {
     });
   }
 
+  test.serial('what another program changes right after a write is found', async (t) => {
+    const [[, command, words] = []] = damages(driver);
+    const wanted = { networks: [...NETWORKS, network(4)] };
+    t.not((await subject.firewall.ensure(wanted)).applied.length, 0);
+    await sh(command ?? '');
+    t.regex((await subject.firewall.ensure(wanted)).repaired.join('\n'), words ?? /^$/);
+    t.deepEqual(await subject.firewall.ensure(wanted), NOTHING_DONE);
+    await subject.firewall.ensure({ networks: NETWORKS });
+  });
+
   test.serial('an added or removed network is a change and no repair', async (t) => {
     await subject.firewall.ensure({ networks: NETWORKS });
     const before = await subject.ours();
