@@ -306,6 +306,15 @@ const DAMAGES: [string, string, RegExp][] = [
   ],
 ];
 
+test.serial('what a container can make the kernel remember has a bound', async (t) => {
+  await firewall.ensure({ ...desired(PORT), maxConnections: 10 });
+  const tables = await sh('nft list table inet weft; nft list table bridge weft');
+  const filled = tables.split(/^\tset /m).filter((set) => /^\t\tflags dynamic/m.test(set));
+  t.true(filled.some((set) => set.startsWith('connections4')));
+  t.true(filled.some((set) => set.startsWith('leased')));
+  for (const set of filled) t.regex(set, /^\t\tsize 65535$/m);
+});
+
 test.serial('damage by hand is repaired, and counted as drift', async (t: ExecutionContext) => {
   const allowed = [IpNetwork.parse('10.5.0.0/24'), IpNetwork.parse('fd00:5::/64')];
   const wanted = desired({ ...PORT, bounds: { ...PORT.bounds, allowed } });

@@ -380,10 +380,8 @@ function add(report: DriverReport, more: Pick<DriverReport, 'repaired' | 'applie
  * @returns why it does not take the table of the bridge family; undefined: it does
  */
 export async function probeNftables(nft: Nftables, sample: Firewall): Promise<string | undefined> {
-  // The kernel takes memory at once for what a set of a given size may hold: 16 MB, and 20 ms to clear it.
-  const unsized = (commands: string): string => commands.replace(/^size \d+\n/gm, '');
-  const inet = unsized(renderReplacement('inet weft', compileRuleset(sample)));
-  const bridge = unsized(renderReplacement('bridge weft', compileBridgeRuleset(sample)));
+  const inet = renderReplacement('inet weft', compileRuleset(sample));
+  const bridge = renderReplacement('bridge weft', compileBridgeRuleset(sample));
   try {
     await nft.check(inet + bridge);
     return undefined;

@@ -94,12 +94,15 @@ export const TOO_MANY_QUERIES = `limit rate over ${QUERY_LIMIT.rate}/second burs
 /** A set of clients; who is quiet is forgotten. */
 export const askers = (type: string): SetSpec => dynamicSet([type], ['flags dynamic,timeout', 'timeout 1m']);
 
-/** A set that the kernel fills. Its size bounds what a container can make the kernel remember. */
+/**
+ * A set that the kernel fills. It takes 65,535 elements at most (net/netfilter/nft_dynset.c), which bounds what a container can
+ * make it remember. Where that size is written here, the kernel takes the memory for so many at once: 1 MB a set.
+ */
 export const dynamicSet = (type: readonly string[], lines: readonly string[]): SetSpec => ({
   type,
   interval: false,
   elements: new Set(),
-  dynamic: ['size 65535', ...lines],
+  dynamic: [...lines],
 });
 
 /** Commands that replace any existing table with this one, in one transaction. */
