@@ -79,9 +79,9 @@ export async function largeNetwork(cluster: Cluster): Promise<Large> {
   }
   const ip = await byHand(other, peers);
   const started = start(host, of);
-  // The file comes after the peers of the network; the routes are looked at once.
-  const weft = await secondsUntil('its subnet', () => subnetOf(host, of) !== undefined);
-  await secondsUntil('all peers', () => routesOf(started).size >= PEERS, 1000);
+  // The file is there before the peers are; the routes, thousands of lines, are not looked at before.
+  const subnet = await secondsUntil('its subnet', () => subnetOf(host, of) !== undefined);
+  const weft = subnet + (await secondsUntil('all peers', () => routesOf(started).size >= PEERS));
   await delay(REST_MS);
   const resident = residentOf(started.pid);
   await forget(cluster, host, started, of);
