@@ -71,7 +71,7 @@ export function policyService({ sources, clock }: { sources: Sources; clock: Clo
         throw invalidArgument(`port: ${port} is no port`, 'Give 1 to 65535.');
       await waitForSync(store);
       const words = new PolicyWords(store.view);
-      const [source, target] = [words.find(from, fromHere), words.find(to, toHere)];
+      const [source, target] = words.both({ word: from, here: fromHere }, { word: to, here: toHere });
       const pairs = source.ips.flatMap((a) =>
         target.ips.filter(({ family }) => family === a.family).map((b) => ({ from: a, to: b })),
       );

@@ -13,6 +13,14 @@ export interface Meant {
   ips: readonly IpAddress[];
 }
 
+/** What a person writes, and ids of the endpoints of what the asking host means by it as a TARGET. */
+export interface Word {
+  word: string;
+  here: readonly string[];
+}
+
+const HOST = 'host';
+
 /** How many an ambiguous word names. */
 const NAMED = 5;
 
@@ -42,6 +50,21 @@ export class PolicyWords {
   subjectOf(ip: IpAddress): Subject | undefined {
     const has = ({ ips }: Subject): boolean => ips.some((one) => one.equals(ip));
     return this.#endpoints.map(subjectOf).find(has) ?? [...this.#nodes.values()].find(has);
+  }
+
+  /** Two words; of them `host` is the host of the other one, such as its container. @throws WeftError as find */
+  both(from: Word, to: Word): [from: Meant, to: Meant] {
+    const hostOf = (other: Word): Meant => {
+      const { text, ips } = this.find(other.word, other.here);
+      const node = ips.map((ip) => this.subjectOf(ip)?.node).find((name) => name !== undefined);
+      const host = node === undefined ? undefined : this.#nodes.get(`node ${node}`);
+      if (node === undefined || host === undefined)
+        throw invalidArgument(`host: ${text} is on no host that is known`, 'Give the name of a node.');
+      return { text: `node ${node}`, ips: host.ips };
+    };
+    const find = (one: Word, other: Word): Meant =>
+      one.word === HOST && other.word !== HOST ? hostOf(other) : this.find(one.word, one.here);
+    return [find(from, to), find(to, from)];
   }
 
   /**

@@ -106,19 +106,19 @@ export function agentMetrics(): AgentMetrics {
   };
 }
 
-/** The same of what no policy allowed, by the policy that closes the container; empty: the isolation of its network. */
+/** The same of what no policy allowed, by the policy that closes the target; empty: the isolation of its network. */
 export function countDenials(
   registry: Registry,
-  read: () => readonly { policy?: string; network: string; packets: number }[],
+  read: () => readonly { policy?: string; network?: string; packets: number }[],
 ): void {
   const counter = new Counter({
     name: 'weft_policy_drops_total',
-    help: 'Packets to containers that no policy allowed, by the policy that closes the container and its network.',
+    help: 'Packets that no policy allowed, by the policy that closes the target, and the network of the container; without one the target is a host.',
     labelNames: ['policy', 'network'],
     registers: [],
     collect() {
       this.reset();
-      for (const { policy = '', network, packets } of read()) this.inc({ policy, network }, packets);
+      for (const { policy = '', network = '', packets } of read()) this.inc({ policy, network }, packets);
     },
   });
   registry.registerMetric(counter);

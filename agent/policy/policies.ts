@@ -2,6 +2,7 @@
 //
 // Local containers count as soon as they are bound, before their links exist; others as etcd has them. Until etcd has been read,
 // the policies of the last run are in force, and what they made in the kernel stays.
+import type { IpAddress } from '../../core/address.js';
 import { ownGateways, type Membership } from '../../core/compile.js';
 import { areSame } from '../../core/differences.js';
 import { driverOf } from '../../core/drivers/index.js';
@@ -10,6 +11,7 @@ import {
   closingOf,
   digestOf,
   nodeSubjects,
+  publishedBy,
   PolicyClasses,
   PolicyState,
   subjectOf,
@@ -17,6 +19,7 @@ import {
   type PolicyChange,
   type PolicyEntry,
   type PolicyRules,
+  type Subject,
 } from '../../core/policy/index.js';
 import type { Endpoint } from '../../core/records.js';
 import type { Logger } from '../../daemon/log.js';
@@ -41,9 +44,9 @@ export interface PoliciesOptions {
 
 /** Dropped packets. */
 export interface Denial {
-  /** The container's. */
-  endpoint: string;
-  network: string;
+  /** The container's; absent: a host is the target. */
+  endpoint?: string;
+  network?: string;
   /** Absent: the isolation of the network. */
   policy?: string;
   packets: number;
@@ -78,7 +81,7 @@ export class Policies {
   #state = new PolicyState(new PolicyClasses([], new Set()));
   /** By id: those that are being attached are in no list yet. */
   readonly #local = new Map<string, Endpoint>();
-  #nodes: ReadonlySet<string> = new Set();
+  #nodes: ReadonlyMap<string, Subject> = new Map();
   /** What the state was made for. */
   #madeFor = '';
   /** Keys of items that the firewall does not know yet. */
@@ -128,9 +131,12 @@ export class Policies {
     if (changes.some(({ kind }) => kind === 'policy' || kind === 'network')) await this.refresh();
     if (!this.#isUsed) return;
     if (changes.some(({ kind }) => kind === 'lease' || kind === 'node')) this.#setNodes();
-    for (const change of changes)
-      if (change.kind === 'endpoint' && this.options.memberships.get(change.network) !== undefined)
+    for (const change of changes) {
+      if (change.kind !== 'endpoint') continue;
+      if (this.options.memberships.get(change.network) !== undefined)
         this.#setRemote(change.id, change.after);
+      this.#setPublished(change.id, change.after);
+    }
     if (this.hasNews) await this.#apply();
   }
 
@@ -156,17 +162,27 @@ export class Policies {
   denials(): Denial[] {
     if (!this.#isUsed) return [];
     const { policies, isolated } = this.#state.classes;
-    const byIp = new Map(
-      [...this.#local.values()].flatMap((endpoint) =>
-        subjectOf(endpoint).ips.map((ip) => [ip.toString(), { endpoint, ip }] as const),
-      ),
-    );
+    const targets = new Map<string, { subject: Subject; ip: IpAddress; endpoint?: Endpoint }>();
+    for (const subject of this.#nodes.values())
+      for (const ip of subject.ips) targets.set(ip.toString(), { subject, ip });
+    for (const endpoint of this.#local.values()) {
+      const subject = subjectOf(endpoint);
+      for (const ip of subject.ips) targets.set(ip.toString(), { subject, ip, endpoint });
+    }
+    const here = this.#nodes.get(`node ${this.options.node}`);
     return this.options.firewall.denials().flatMap(({ ip: text, packets }): Denial[] => {
-      const { endpoint, ip } = byIp.get(text) ?? {};
-      if (endpoint === undefined || ip === undefined) return [];
-      const by = closingOf({ policies, isolated }, subjectOf(endpoint), ip)?.by;
-      const { id, network } = endpoint;
-      return [{ endpoint: id, network, packets, ...(by !== undefined && { policy: by }) }];
+      const { subject = here, ip, endpoint } = targets.get(text) ?? {};
+      const by = subject && closingOf({ policies, isolated }, subject, ip)?.by;
+      const isOfHost = endpoint === undefined || subject?.host === true;
+      // A container that is gone.
+      if (isOfHost && by === undefined) return [];
+      return [
+        {
+          ...(!isOfHost && { endpoint: endpoint.id, network: endpoint.network }),
+          ...(by !== undefined && { policy: by }),
+          packets,
+        },
+      ];
     });
   }
 
@@ -207,7 +223,7 @@ export class Policies {
     this.#state = new PolicyState(classes);
     this.#isAnew ||= before.classes.isUsed || classes.isUsed;
     for (const key of before.items.keys()) this.#news.add(key);
-    this.#nodes = new Set();
+    this.#nodes = new Map();
     this.#setNodes();
     for (const endpoint of this.#local.values()) this.#setLocal(endpoint);
     for (const { network } of this.options.memberships.list())
@@ -228,6 +244,15 @@ export class Policies {
     this.#set(`endpoint ${id}`, endpoint && { subject: subjectOf(endpoint) });
   }
 
+  /** At the addresses of nodes; also of networks that this node is not on. */
+  #setPublished(id: string, endpoint: Endpoint | undefined): void {
+    if (!this.#state.classes.closesHosts) return;
+    const { nodes, leases } = this.options.store.view;
+    const ofNetwork = endpoint && leases.get(endpoint.network)?.values();
+    const published = endpoint === undefined ? [] : publishedBy(endpoint, nodes, ofNetwork ?? []);
+    this.#set(`published ${id}`, published.length === 0 ? undefined : { published });
+  }
+
   #setNodes(): void {
     if (!this.#isUsed) return;
     const { store, memberships, node } = this.options;
@@ -241,9 +266,15 @@ export class Policies {
       ]),
       own: { node, ips },
     });
-    for (const key of this.#nodes) if (!now.has(key)) this.#set(key, undefined);
-    for (const [key, subject] of now) this.#set(key, { subject });
-    this.#nodes = new Set(now.keys());
+    const doors = mine.flatMap((one) =>
+      one.subnetOnly === true ? [] : (driverOf(one.network).hostLink(one)?.name ?? []),
+    );
+    for (const key of this.#nodes.keys()) if (!now.has(key)) this.#set(key, undefined);
+    for (const [key, subject] of now) this.#set(key, { subject, ...(key === `node ${node}` && { doors }) });
+    this.#nodes = now;
+    if (!this.#state.classes.closesHosts) return;
+    for (const endpoints of store.view.endpoints.values())
+      for (const endpoint of endpoints.values()) this.#setPublished(endpoint.id, endpoint);
   }
 
   #set(key: string, entry: PolicyEntry | undefined): void {
@@ -287,13 +318,24 @@ export class Policies {
       const { name } = membership.network;
       // There the containers have ports that lead to the node.
       if (driverOf(membership.network).hostLink(membership) !== undefined) return [];
-      const unguarded = [...this.#local.values()].filter((endpoint) => {
-        if (endpoint.network !== name) return false;
+      const ofNetwork = [...this.#local.values()].filter(({ network }) => network === name);
+      const toHosts: Problem[] =
+        classes.closesHosts && ofNetwork.length > 0
+          ? [
+              {
+                what: `policies of hosts, for network ${name}`,
+                why: `this node does not enforce them for what ${ofNetwork.map((one) => one.name).join(', ')} send to hosts: it only bridges their frames`,
+                fix: 'Attach the containers to an overlay network.',
+              },
+            ]
+          : [];
+      const unguarded = ofNetwork.filter((endpoint) => {
         const subject = subjectOf(endpoint);
         return subject.ips.some((ip) => classes.targetOf(subject, ip) !== undefined);
       });
-      if (unguarded.length === 0) return [];
+      if (unguarded.length === 0) return toHosts;
       return [
+        ...toHosts,
         {
           what: `policies for network ${name}`,
           why: `this node does not enforce them between ${unguarded.map((one) => one.name).join(', ')} and others of the bridge or the LAN: the node only bridges them`,

@@ -220,7 +220,7 @@ async function dockerNames(): Promise<string[]> {
 async function policyArguments(command: string, connect: Connector): Promise<string[]> {
   if (command === 'inspect' || command === 'rm') return namesOf('policy', connect);
   if (command !== 'test') return [];
-  return [...(await namesOf('endpoint', connect)), ...(await namesOf('node', connect))];
+  return [...(await namesOf('endpoint', connect)), ...(await namesOf('node', connect)), 'host'];
 }
 
 async function namesOf(

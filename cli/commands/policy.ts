@@ -43,7 +43,11 @@ export function policyCommands(program: Command, action: Action): void {
       'who may: KEY=VALUE of a label, name=N, network=N, node=N, cidr=C, host or any; with a comma between, all must hold',
       selectors,
     )
-    .option('--to <selector...>', 'to which containers, in the same words', selectors)
+    .option(
+      '--to <selector...>',
+      'to which containers, in the same words; host: to hosts, for what containers send there',
+      selectors,
+    )
     .option(
       '--port <[tcp|udp/]port[-port]...>',
       'at which ports of theirs (default: all, of every protocol)',
@@ -141,7 +145,7 @@ export function policyCommands(program: Command, action: Action): void {
     .command('test')
     .description('whether the policies allow a connection, and which of them; nothing is sent')
     .argument('<a>', 'who begins: an id, an address, NAME, NAME.NETWORK, a TARGET, or a node')
-    .argument('<b>', 'to whom')
+    .argument('<b>', 'to whom; host is the host of the other one')
     .option('--tcp <port>', 'to this port', integer('tcp', 1, 65_535))
     .option('--udp <port>', 'to this port', integer('udp', 1, 65_535))
     .action(

@@ -6,9 +6,17 @@ import { createHash } from 'node:crypto';
 
 import type { IpAddress } from '../address.js';
 import { addressRanges, type AddressRange } from './address-ranges.js';
-import { askForLabels } from './evaluate.js';
+import { askForLabels, isIsolated } from './evaluate.js';
 import type { Policy, PortRange } from './policy.js';
-import { holdsAddress, isOfAddresses, selects, type Selector, type Subject } from './selector.js';
+import {
+  holdsAddress,
+  isOfAddresses,
+  isOfHosts,
+  selects,
+  selectsTarget,
+  type Selector,
+  type Subject,
+} from './selector.js';
 
 /** Both halves are 1 to 65534: it is a packet mark, and a class of traffic control. */
 export type ClassNumber = number;
@@ -33,6 +41,8 @@ export class PolicyClasses {
   readonly #targetsOf = new Map<Policy, Set<ClassNumber>>();
   readonly #numbers = new Map<string, ClassNumber>();
   readonly ranges: readonly (AddressRange & { peer: ClassNumber })[];
+  /** Whether some policy's target is a node. */
+  readonly closesHosts: boolean;
 
   constructor(
     readonly policies: readonly Policy[],
@@ -40,6 +50,7 @@ export class PolicyClasses {
   ) {
     this.#order = new Map(policies.map((policy, n) => [policy, n]));
     this.#askForLabels = askForLabels(policies);
+    this.closesHosts = policies.some(({ to }) => to.some(isOfHosts));
     this.#from = new SelectorIndex(policies.flatMap(({ from }) => from));
     this.#to = new SelectorIndex(policies.flatMap(({ to }) => to));
     for (const policy of policies) {
@@ -63,15 +74,15 @@ export class PolicyClasses {
     return found.length === 0 ? undefined : this.#peer(found);
   }
 
-  /** The class of a target; undefined: it is open. */
-  targetOf(subject: Subject, ip: IpAddress): ClassNumber | undefined {
-    if (subject.network === undefined || subject.host === true) return undefined;
-    if (subject.unlabelled === true && this.#askForLabels) return this.#target([]);
+  /** The class of a target; undefined: it is open. @param ip undefined: one that is not known, of a node */
+  targetOf(subject: Subject, ip: IpAddress | undefined): ClassNumber | undefined {
+    if (subject.host === true ? !this.closesHosts : subject.network === undefined) return undefined;
+    if (subject.unlabelled === true && this.#askForLabels && subject.host !== true) return this.#target([]);
     const found = [
       ...this.#to.meaning(subject, ip),
-      ...this.#to.ofAddresses.filter((selector) => holdsAddress(selector, ip)),
-    ];
-    if (found.length === 0 && !this.isolated.has(subject.network)) return undefined;
+      ...(ip === undefined ? [] : this.#to.ofAddresses.filter((selector) => holdsAddress(selector, ip))),
+    ].filter((selector) => selectsTarget(selector, subject, ip));
+    if (found.length === 0 && !isIsolated(this.isolated, subject)) return undefined;
     const selecting = new Set(found.flatMap(({ text }) => this.#byTo.get(text) ?? []));
     const placeOf = (policy: Policy): number => this.#order.get(policy) ?? 0;
     return this.#target([...selecting].toSorted((a, b) => placeOf(a) - placeOf(b)));
@@ -156,7 +167,7 @@ class SelectorIndex {
   }
 
   /** Those that mean the subject, beside those of addresses alone. */
-  meaning(subject: Subject, ip: IpAddress): Selector[] {
+  meaning(subject: Subject, ip: IpAddress | undefined): Selector[] {
     if (this.#byTerm.size === 0) return [];
     return termsOf(subject)
       .flatMap((key) => this.#byTerm.get(key) ?? [])

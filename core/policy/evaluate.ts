@@ -3,7 +3,14 @@
 // A plain evaluator: it is what people are told (`weft policy test`), and what the compiled form is tested against.
 import type { IpAddress } from '../address.js';
 import type { Policy, PortRange } from './policy.js';
-import { holdsAddress, isOfAddresses, selects, type Selector, type Subject } from './selector.js';
+import {
+  holdsAddress,
+  isOfAddresses,
+  selects,
+  selectsTarget,
+  type Selector,
+  type Subject,
+} from './selector.js';
 
 export interface PolicyWorld {
   policies: readonly Policy[];
@@ -33,13 +40,14 @@ export interface PolicyVerdict {
 /** Names the rule for a packet. */
 export function judge(world: PolicyWorld, packet: PolicyPacket): PolicyVerdict {
   const { from, to } = packet;
-  const target = world.subjectOf(to);
-  if (target?.network === undefined || target.host === true)
-    return { verdict: 'allowed', policy: null, why: `${to.toString()} is no container’s address` };
+  const [source, target] = [world.subjectOf(from), world.subjectOf(to)];
+  const open = (why: string): PolicyVerdict => ({ verdict: 'allowed', policy: null, why });
+  if (target?.network === undefined && target?.host !== true)
+    return open(`${to.toString()} is the address of no container and no host`);
+  if (target.host === true && (source?.network === undefined || source.host === true))
+    return open('what reaches a host from no container is for the host’s own firewall');
   const closing = closingOf(world, target, to);
-  if (closing === undefined)
-    return { verdict: 'allowed', policy: null, why: 'no policy selects the target, which is open' };
-  const source = world.subjectOf(from);
+  if (closing === undefined) return open('no policy selects the target, which is open');
   const fitting = closing.policies.filter((policy) => comesFrom(policy.from, source, from));
   const allowing = fitting.find(({ ports }) => admits(ports, packet));
   if (allowing !== undefined)
@@ -49,7 +57,7 @@ export function judge(world: PolicyWorld, packet: PolicyPacket): PolicyVerdict {
     return { verdict: 'denied', policy: null, why: 'the labels of the target are not known yet' };
   const why =
     by === undefined
-      ? `network ${target.network} is isolated, and no policy allows it`
+      ? `network ${target.network ?? ''} is isolated, and no policy allows it`
       : `policy ${by} selects the target, and no policy allows it`;
   const [other] = fitting;
   const hint = other === undefined ? '' : `; ${other.name} allows other ports`;
@@ -66,23 +74,26 @@ export interface Closing {
 }
 
 /** Whether a policy may select the target once its labels are known: until then it admits nothing. */
-const awaitsLabels = (policies: readonly Policy[], { unlabelled }: Subject): boolean =>
-  unlabelled === true && askForLabels(policies);
+const awaitsLabels = (policies: readonly Policy[], { host, unlabelled }: Subject): boolean =>
+  unlabelled === true && host !== true && askForLabels(policies);
 
 /** Whether any of them selects targets by labels. */
 export const askForLabels = (policies: readonly Policy[]): boolean =>
   policies.some(({ to }) => to.some(({ terms }) => terms.some(({ kind }) => kind === 'label')));
 
-/** Why the target admits only what is allowed; undefined: it is open. */
+/** A node is no target of isolation. */
+export const isIsolated = (isolated: ReadonlySet<string>, { host, network }: Subject): boolean =>
+  host !== true && network !== undefined && isolated.has(network);
+
+/** Why the target admits only what is allowed; undefined: it is open. @param ip undefined: one that is not known */
 export function closingOf(
   { policies, isolated }: Pick<PolicyWorld, 'policies' | 'isolated'>,
   target: Subject,
-  ip: IpAddress,
+  ip: IpAddress | undefined,
 ): Closing | undefined {
   if (awaitsLabels(policies, target)) return { policies: [], by: undefined, unlabelled: true };
-  const selecting = policies.filter(({ to }) => to.some((selector) => selects(selector, target, ip)));
-  if (selecting.length === 0 && (target.network === undefined || !isolated.has(target.network)))
-    return undefined;
+  const selecting = policies.filter(({ to }) => to.some((selector) => selectsTarget(selector, target, ip)));
+  if (selecting.length === 0 && !isIsolated(isolated, target)) return undefined;
   return { policies: selecting, by: selecting[0]?.name };
 }
 

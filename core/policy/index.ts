@@ -20,5 +20,5 @@ export {
   type PolicyTexts,
 } from './policy.js';
 export { parseSelector, type Selector, type Subject } from './selector.js';
-export { nodeSubjects, subjectOf } from './subjects.js';
+export { nodeSubjects, publishedBy, subjectOf } from './subjects.js';
 export { PolicyState, type PolicyEntry } from './state.js';

@@ -18,7 +18,7 @@ export interface Policy {
   name: string;
   /** Any of them. */
   from: readonly Selector[];
-  /** Any of them: containers. */
+  /** Any of them: containers, and by `host` nodes. */
   to: readonly Selector[];
   /** None: every protocol and port. */
   ports: readonly PortRange[];
@@ -44,12 +44,6 @@ export function parsePolicy({ name, from, to, ports }: PolicyTexts, createdAt = 
     to: parseSelectors(to, 'to'),
     ports: unique(bounded(ports, 'port').map(parsePorts), formatPorts),
   };
-  const onHost = parsed.to.find(({ terms }) => terms.some(({ kind }) => kind === 'host'));
-  if (onHost !== undefined)
-    throw invalidArgument(
-      `to: ${onHost.text}: policies protect containers, and not nodes`,
-      'A rule of the host’s own firewall bounds what reaches the host.',
-    );
   const digest = digestOf([{ ...parsed, name: '', createdAt: '' }]);
   return { name: name === '' ? `policy-${digest.slice(0, 8)}` : parseName(name), ...parsed, createdAt };
 }

@@ -109,22 +109,29 @@ export const isOfAddresses = ({ terms }: Selector): boolean =>
 export const holdsAddress = ({ terms }: Selector, ip: IpAddress): boolean =>
   terms.every((term) => term.kind !== 'cidr' || term.prefix.contains(ip));
 
-/** Whether the subject is meant, by this address of it. */
-export const selects = (selector: Selector, subject: Subject, ip: IpAddress): boolean =>
+/** Whether it can mean nodes only. */
+export const isOfHosts = ({ terms }: Selector): boolean => terms.some(({ kind }) => kind === 'host');
+
+/** Whether the subject is meant, by this address of it; undefined: by one that is not known. */
+export const selects = (selector: Selector, subject: Subject, ip: IpAddress | undefined): boolean =>
   (subject.host !== true ||
     subject.network !== undefined ||
     isOfAddresses(selector) ||
-    selector.terms.some(({ kind }) => kind === 'host')) &&
+    isOfHosts(selector)) &&
   selector.terms.every((term) => holds(term, subject, ip));
 
-function holds(term: Term, subject: Subject, ip: IpAddress): boolean {
+/** The same of a target: a node is one by `host` alone. */
+export const selectsTarget = (selector: Selector, subject: Subject, ip: IpAddress | undefined): boolean =>
+  (subject.host !== true || isOfHosts(selector)) && selects(selector, subject, ip);
+
+function holds(term: Term, subject: Subject, ip: IpAddress | undefined): boolean {
   switch (term.kind) {
     case 'any':
       return true;
     case 'host':
       return subject.host === true;
     case 'cidr':
-      return term.prefix.contains(ip);
+      return ip !== undefined && term.prefix.contains(ip);
     case 'label':
       return subject.labels?.[term.key] === term.value;
     default:

@@ -1,27 +1,36 @@
 // The items of one node's policies, changed with each container and node at its own cost.
 import type { ClassNumber, PolicyClasses } from './classes.js';
-import type { PolicyAddress, PolicyChange, PolicyItem, PolicyPort, PolicyRules } from './items.js';
+import type {
+  PolicyChange,
+  PolicyDoor,
+  PolicyItem,
+  PolicyPort,
+  PolicyPublished,
+  PolicyRules,
+} from './items.js';
 import type { Subject } from './selector.js';
 
 export interface PolicyEntry {
-  subject: Subject;
+  subject?: Subject;
   /** A container of this node, which the node protects; with its port on a bridge that has an address of the node. */
-  local?: { port?: { link: string; gateway: string } };
+  local?: { port?: Omit<PolicyPort, 'policy' | 'closed'> };
+  /** Of this node itself: bridges by which its containers reach it. */
+  doors?: readonly string[];
+  /** Ports of nodes that lead to a container. */
+  published?: readonly Omit<PolicyPublished, 'policy'>[];
 }
 
-interface Entry {
-  addresses: PolicyAddress[];
-  port?: PolicyPort;
-}
+/** By their keys. */
+type Items = Map<string, PolicyItem>;
 
 export class PolicyState {
   /** One object as long as this is: whoever compares them need not read them. */
   readonly rules: PolicyRules;
   /** All of them, by keys of their own. */
-  readonly items = new Map<string, PolicyItem>();
-  readonly #entries = new Map<string, Entry>();
+  readonly items: Items = new Map();
+  readonly #entries = new Map<string, Items>();
   /** Of two with one address, the first by its key counts: two nodes may be behind one. */
-  readonly #byIp = new Map<string, Map<string, PolicyAddress>>();
+  readonly #byKey = new Map<string, Items>();
   readonly #peers = new Map<ClassNumber, number>();
   readonly #targets = new Map<ClassNumber, number>();
 
@@ -33,6 +42,7 @@ export class PolicyState {
         first: first.toString(),
         last: last.toString(),
       })),
+      ...(classes.closesHosts && { closesHosts: true }),
     };
   }
 
@@ -42,18 +52,8 @@ export class PolicyState {
     const after = entry === undefined ? undefined : this.#compile(entry, before);
     if (after === undefined) this.#entries.delete(key);
     else this.#entries.set(key, after);
-    const ips = new Set([...(before?.addresses ?? []), ...(after?.addresses ?? [])].map(({ ip }) => ip));
-    const changes = [...ips].flatMap((ip) =>
-      this.#setAddress(
-        ip,
-        key,
-        after?.addresses.find((one) => one.ip === ip),
-      ),
-    );
-    for (const link of new Set([before?.port?.link, after?.port?.link])) {
-      if (link === undefined || before?.port === after?.port) continue;
-      changes.push([`port ${link}`, after?.port?.link === link ? after.port : undefined]);
-    }
+    const names = new Set([...(before?.keys() ?? []), ...(after?.keys() ?? [])]);
+    const changes = [...names].flatMap((name) => this.#setItem(name, key, after?.get(name)));
     for (const [name, item] of changes)
       if (item === undefined) this.items.delete(name);
       else this.items.set(name, item);
@@ -61,49 +61,58 @@ export class PolicyState {
   }
 
   /** What is as before is the same object: then it has not changed. */
-  #compile({ subject, local }: PolicyEntry, before: Entry | undefined): Entry {
-    const { classes } = this;
-    const addresses = subject.ips.flatMap((address): PolicyAddress[] => {
+  #compile({ subject, local, doors = [], published = [] }: PolicyEntry, before: Items | undefined): Items {
+    const items: Items = new Map();
+    const add = (name: string, item: PolicyItem): void => {
+      const there = before?.get(name);
+      items.set(name, there !== undefined && JSON.stringify(there) === JSON.stringify(item) ? there : item);
+    };
+    let closed = false;
+    for (const address of subject?.ips ?? []) {
+      if (subject === undefined) break;
       const ip = address.toString();
-      const peer = classes.peerOf(subject, address);
-      const target = local === undefined ? undefined : classes.targetOf(subject, address);
-      if (peer === undefined && target === undefined) return [];
-      const there = before?.addresses.find((one) => one.ip === ip);
-      if (there !== undefined && there.peer === peer && there.target === target) return [there];
-      return [
-        {
-          ...{ policy: 'address', ip },
-          ...(peer !== undefined && { peer }),
-          ...(target !== undefined && { target }),
-        },
-      ];
-    });
-    const closed = addresses.some(({ target }) => target !== undefined);
-    if (local?.port === undefined) return { addresses };
-    const { link, gateway } = local.port;
-    const there = before?.port;
-    const isThere = there?.link === link && there.gateway === gateway && there.closed === closed;
-    return { addresses, port: isThere ? there : { policy: 'port', link, gateway, closed } };
+      const peer = this.classes.peerOf(subject, address);
+      const isTarget = local !== undefined || subject.host === true;
+      const target = isTarget ? this.classes.targetOf(subject, address) : undefined;
+      if (peer === undefined && target === undefined) continue;
+      closed ||= target !== undefined;
+      add(`address ${ip}`, {
+        ...{ policy: 'address', ip },
+        ...(peer !== undefined && { peer }),
+        ...(target !== undefined && { target, ...(subject.host === true && { host: true }) }),
+      });
+    }
+    if (local?.port !== undefined) add(`port ${local.port.link}`, { policy: 'port', ...local.port, closed });
+    if (!this.classes.closesHosts) return items;
+    for (const link of doors) {
+      const target = subject && this.classes.targetOf(subject, undefined);
+      const door: PolicyDoor = { policy: 'door', link, ...(target !== undefined && { target }) };
+      add(`door ${link}`, door);
+    }
+    for (const port of published)
+      add(`published ${port.ip} ${port.protocol} ${port.port}`, { policy: 'published', ...port });
+    return items;
   }
 
-  #setAddress(ip: string, key: string, address: PolicyAddress | undefined): PolicyChange[] {
-    const all = this.#byIp.get(ip) ?? new Map<string, PolicyAddress>();
+  #setItem(name: string, key: string, item: PolicyItem | undefined): PolicyChange[] {
+    const all: Items = this.#byKey.get(name) ?? new Map();
     const before = first(all);
-    if (address === undefined) all.delete(key);
-    else all.set(key, address);
-    if (all.size === 0) this.#byIp.delete(ip);
-    else this.#byIp.set(ip, all);
+    if (item === undefined) all.delete(key);
+    else all.set(key, item);
+    if (all.size === 0) this.#byKey.delete(name);
+    else this.#byKey.set(name, all);
     const after = first(all);
     if (before === after) return [];
+    const [is, was] = [classesOf(after), classesOf(before)];
     return [
-      [`address ${ip}`, after],
+      [name, after],
       // What comes first: a class that stays keeps its verdicts.
-      ...this.#count(this.#peers, after?.peer, before?.peer, (peer) =>
+      ...this.#count(this.#peers, is.peer, was.peer, (peer) =>
         [...this.classes.targetsFor(peer)]
           .filter((target) => this.#targets.has(target))
           .map((target) => [peer, target]),
       ),
-      ...this.#count(this.#targets, after?.target, before?.target, (target) =>
+      ...this.#count(this.#targets, is.target, was.target, (target) =>
         [...this.classes.peersFor(target)]
           .filter((peer) => this.#peers.has(peer))
           .map((peer) => [peer, target]),
@@ -147,7 +156,12 @@ export class PolicyState {
   }
 }
 
-function first(all: ReadonlyMap<string, PolicyAddress>): PolicyAddress | undefined {
+/** Those that an item needs verdicts of. */
+function classesOf(item: PolicyItem | undefined): { peer?: ClassNumber; target?: ClassNumber } {
+  return item?.policy === 'address' || item?.policy === 'door' ? item : {};
+}
+
+function first(all: Items): PolicyItem | undefined {
   const [key] = [...all.keys()].toSorted();
   return key === undefined ? undefined : all.get(key);
 }

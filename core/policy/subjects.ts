@@ -1,6 +1,8 @@
 // Containers and nodes of a cluster as policies see them.
 import { bareIp, IpAddress, IpNetwork } from '../address.js';
+import { FAMILIES } from '../families.js';
 import { gatewayOf } from '../link-names.js';
+import { ANY_HOST_IP, ANY_HOST_IP6, familiesOf } from '../publish.js';
 import { isHost, type Endpoint, type Lease, type NodeRecord } from '../records.js';
 import type { Subject } from './selector.js';
 
@@ -19,6 +21,36 @@ export function subjectOf(endpoint: Endpoint): Subject {
       ...more.map(({ base }) => base),
     ],
   };
+}
+
+/** By which others reach it. */
+const ipsOf = ({ publicIp, publicIp6, underlayIp, underlayIp6 }: NodeRecord): (string | undefined)[] => [
+  ...[publicIp, publicIp6, underlayIp, underlayIp6],
+];
+
+/**
+ * The ports of nodes that lead to a container.
+ * @param nodes all of them
+ * @param leases of its network
+ */
+export function publishedBy(
+  { node, publish, ip6 }: Endpoint,
+  nodes: ReadonlyMap<string, NodeRecord>,
+  leases: Iterable<Lease>,
+): { ip: string; protocol: 'tcp' | 'udp'; port: number }[] {
+  if (publish.length === 0) return [];
+  const everyone = [...leases].map((lease) => lease.node ?? '');
+  const own = ip6 === undefined ? [4 as const] : FAMILIES;
+  return publish.flatMap(({ hostIp, hostPort, protocol, everywhere }) => {
+    const opening = (everywhere ? everyone : [node]).flatMap((name) => nodes.get(name) ?? []);
+    const isAny = hostIp === ANY_HOST_IP || hostIp === ANY_HOST_IP6;
+    const ips = (isAny ? opening.flatMap(ipsOf) : [hostIp]).flatMap((ip) =>
+      ip === undefined ? [] : IpAddress.parse(ip),
+    );
+    return ips
+      .filter(({ family }) => familiesOf(hostIp, own).includes(family))
+      .map((ip) => ({ ip: ip.toString(), protocol, port: hostPort }));
+  });
 }
 
 export interface NodeSources {
@@ -43,8 +75,7 @@ export function nodeSubjects({ nodes, leases, own }: NodeSources): Map<string, S
     const ips = prefixes.flatMap((prefix) => [prefix.base.toString(), gatewayOf(prefix).toString()]);
     add(node === undefined ? `lease ${network} ${subnet.toString()}` : `node ${node}`, node, ips);
   }
-  for (const { name, publicIp, publicIp6, underlayIp, underlayIp6 } of nodes)
-    add(`node ${name}`, name, [publicIp, publicIp6, underlayIp, underlayIp6]);
+  for (const node of nodes) add(`node ${node.name}`, node.name, ipsOf(node));
   if (own !== undefined) add(`node ${own.node}`, own.node, own.ips);
   return new Map(
     [...found].map(([key, { node, ips }]) => [

@@ -67,7 +67,7 @@ async function setUp(way: Way): Promise<Cluster> {
     await cluster.attach(host, 'bench', name, '--label', `app=${LABEL.app}`);
   if (way === 'with')
     await cluster.lab.until('the policies are in force', async () =>
-      (await cluster.try('h1', 'nft list map inet weft verdicts')).stdout.includes('accept'),
+      (await cluster.try('h1', 'nft list map inet weft verdicts')).stdout.includes('return'),
     );
   return cluster;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
+import { serveEcho, talks as talksIn } from '../lab/echo.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
@@ -66,33 +67,10 @@ shareAmongTests(
 const ip = (name: string): string => bare(at[name]?.ip ?? '');
 const ip6 = (name: string): string => bare(at[name]?.ip6 ?? '');
 
-/** Echoes what it is sent by TCP, and answers every datagram, at PORT and the next one. */
-function serve(where: string): void {
-  const program = `
-    const net = require('net'), dgram = require('dgram');
-    for (const port of [${PORT}, ${PORT + 1}]) {
-      net.createServer((s) => { s.on('error', () => {}); s.pipe(s); }).listen(port, '::');
-      const u = dgram.createSocket('udp6');
-      u.on('message', (m, r) => u.send(m, r.port, r.address));
-      u.bind(port, '::');
-    }`;
-  lab.spawn(`server-${where}-${++count}`, where, [process.execPath, '-e', program]);
-}
+const serve = (where: string): void => serveEcho(lab, where, [PORT, PORT + 1]);
 
-/** Whether a line comes back. */
-async function talks(
-  from: string,
-  to: string,
-  port = PORT,
-  protocol: 'tcp' | 'udp' = 'tcp',
-): Promise<boolean> {
-  const program =
-    protocol === 'tcp'
-      ? `const s = require('net').connect(${port}, '${to}', () => s.write('x')); s.on('data', () => process.exit(0)); s.on('error', () => process.exit(1));`
-      : `const s = require('dgram').createSocket('${to.includes(':') ? 'udp6' : 'udp4'}'); s.on('message', () => process.exit(0)); s.send('x', ${port}, '${to}');`;
-  const argv = [process.execPath, '-e', `${program} setTimeout(() => process.exit(1), 700)`];
-  return (await lab.place(from).exec(argv)).code === 0;
-}
+const talks = (from: string, to: string, port = PORT, protocol?: 'tcp' | 'udp'): Promise<boolean> =>
+  talksIn(lab, from, to, port, protocol);
 
 const reaches = (from: string, to: string, port = PORT): Promise<boolean> => talks(from, ip(to), port);
 

@@ -38,7 +38,9 @@ const place = fc.oneof(
 const joined = (term: fc.Arbitrary<string>): fc.Arbitrary<string> =>
   fc.array(term, { minLength: 1, maxLength: 3 }).map((terms) => terms.join(','));
 const target = fc.oneof(joined(fc.oneof(label, place, cidr)), fc.constantFrom('any', 'any,role=db'));
-const source = fc.oneof(target, fc.constantFrom('host', 'host,node=h1', 'host,cidr=10.1.0.0/24'), cidr);
+const host = fc.constantFrom('host', 'host,node=h1', 'host,cidr=10.1.0.0/24');
+const source = fc.oneof(target, host, cidr);
+const anyTarget = fc.oneof({ arbitrary: target, weight: 4 }, { arbitrary: host, weight: 1 });
 const port = fc
   .tuple(fc.constantFrom('tcp', 'udp'), fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 20 }))
   .map(([protocol, first, more]) => `${protocol}/${first}-${first + more}`);
@@ -47,7 +49,7 @@ const policies = fc
   .array(
     fc.record({
       from: fc.array(source, { minLength: 1, maxLength: 3 }),
-      to: fc.array(target, { minLength: 1, maxLength: 2 }),
+      to: fc.array(anyTarget, { minLength: 1, maxLength: 2 }),
       ports: fc.array(port, { maxLength: 3 }),
     }),
     { maxLength: 6 },
@@ -117,7 +119,7 @@ const packetsOf = ({ subjects: all }: World): fc.Arbitrary<PolicyPacket[]> => {
 };
 
 const entryOf = (subject: Subject): PolicyEntry =>
-  subject.host === true ? { subject } : { subject, local: {} };
+  subject.host === true ? { subject, doors: [`wfbr-${subject.node ?? ''}`] } : { subject, local: {} };
 
 function stateOf({ policies: all, isolated, subjects: them }: World): PolicyState {
   const state = new PolicyState(new PolicyClasses(all, isolated));
@@ -126,10 +128,20 @@ function stateOf({ policies: all, isolated, subjects: them }: World): PolicyStat
 }
 
 /** What the kernel does with the items: the rules of agent/kernel/firewall/policy-rules.ts, in words. */
-function passes(state: PolicyState, { from, to, protocol, port: at = 0 }: PolicyPacket): boolean {
+function passes(
+  state: PolicyState,
+  { subjects: them }: World,
+  { from, to, protocol, port: at = 0 }: PolicyPacket,
+): boolean {
+  const [nodes, containers] = [true, false].map((isNode) =>
+    them.filter(({ host: is = false }) => is === isNode).flatMap(({ ips }) => ips),
+  ) as [IpAddress[], IpAddress[]];
   const addressOf = (ip: IpAddress): PolicyItem | undefined => state.items.get(`address ${ip.toString()}`);
-  const [source, closed] = [addressOf(from), addressOf(to)];
-  if (closed?.policy !== 'address' || closed.target === undefined) return true;
+  const [source, found] = [addressOf(from), addressOf(to)];
+  const isOfHost = nodes.some((one) => one.equals(to));
+  // Of packets to hosts only those of containers come to the rules.
+  if (isOfHost && !containers.some((one) => one.equals(from))) return true;
+  if (found?.policy !== 'address' || found.target === undefined) return true;
   const range = state.rules.ranges.find(({ family, first, last }) => {
     const [low, high] = [first, last].map((text) => IpAddress.parse(text).value);
     return family === from.family && (low ?? 0n) <= from.value && from.value <= (high ?? 0n);
@@ -142,7 +154,7 @@ function passes(state: PolicyState, { from, to, protocol, port: at = 0 }: Policy
         (item) =>
           item.policy === 'verdict' &&
           item.peer === peer &&
-          item.target === closed.target &&
+          item.target === found.target &&
           (item.ports === undefined ||
             (item.ports.protocol === protocol && item.ports.first <= at && at <= item.ports.last)),
       ),
@@ -163,7 +175,7 @@ test('the compiled form decides 100,000 random packets as the plain evaluator do
         const known = { ...world, subjectOf: (ip: IpAddress) => byIp.get(ip.toString()) };
         for (const packet of packets) {
           const { verdict } = judge(known, packet);
-          if (passes(state, packet) !== (verdict === 'allowed'))
+          if (passes(state, world, packet) !== (verdict === 'allowed'))
             throw new Error(
               `${packet.from.toString()} to ${packet.to.toString()} ${packet.protocol ?? '-'} ${packet.port ?? '-'}: the evaluator says ${verdict}`,
             );

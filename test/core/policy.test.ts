@@ -62,7 +62,6 @@ for (const [text, why] of [
 
 test('a policy says what is wrong with it', (t) => {
   t.throws(() => policy({ from: [] }), { message: /from: no selector/ });
-  t.throws(() => policy({ to: ['host'] }), { message: /protect containers/ });
   for (const port of ['0', '65536', '9-8', 'sctp/1', 'tcp/1/udp', 'x'])
     t.throws(() => policy({ ports: [port] }), { message: /is no port/ });
 });
@@ -107,6 +106,26 @@ test('a node is meant by host, and not by node or any label alone', (t) => {
     ['cidr=10.1.0.0/24,network=blue', 'denied'],
   ] as const)
     t.is(judge(worldOf([policy({ from: [from] })]), packet).verdict, verdict, from);
+});
+
+test('a node is a target by host alone, and only of what containers send', (t) => {
+  const packet = { from: ip('10.1.0.2'), to: ip('10.1.0.1'), protocol: 'tcp', port: 22 } as const;
+  for (const [to, verdict] of [
+    ['any', 'allowed'],
+    ['node=h1', 'allowed'],
+    ['cidr=10.1.0.0/24', 'allowed'],
+    ['host', 'denied'],
+    ['host,node=h1', 'denied'],
+    ['host,node=h2', 'allowed'],
+  ] as const)
+    t.is(judge(worldOf([policy({ from: ['role=lb'], to: [to] })]), packet).verdict, verdict, to);
+  const closed = worldOf([policy({ name: 'p', to: ['host'], ports: ['22'] })], ['blue']);
+  t.like(judge(closed, packet), { verdict: 'allowed', policy: 'p' });
+  t.like(judge(closed, { ...packet, port: 80 }), { verdict: 'denied', policy: 'p' });
+  t.like(judge(closed, { ...packet, from: ip('10.1.1.2') }), { verdict: 'denied' });
+  for (const from of ['198.51.100.1', '10.1.0.1'])
+    t.like(judge(closed, { ...packet, from: ip(from) }), { verdict: 'allowed', policy: null });
+  t.like(judge(worldOf([], ['blue']), packet), { verdict: 'allowed' }, 'isolation closes no node');
 });
 
 test('a class has its number from what it is: the same whatever else there is', (t) => {

@@ -24,13 +24,19 @@ test.before(async () => {
 });
 test.after.always(() => firewall.close());
 
-const [ADDRESS, ADDRESS6, ALL, PORTS, PORT, PORTS_MORE]: PolicyItem[] = [
+const [ADDRESS, ADDRESS6, ALL, PORTS, PORT, PORTS_MORE, ...OF_HOSTS]: PolicyItem[] = [
   { policy: 'address', ip: '10.1.0.2', peer: 0x1_0001, target: 0xfffe_fffe },
   { policy: 'address', ip: 'fd00:1::3', peer: 0xfffe_0001 },
   { policy: 'verdict', peer: 0x1_0001, target: 0xfffe_fffe },
   { policy: 'verdict', peer: 0x1_0001, target: 0x1_000a, ports: { protocol: 'tcp', first: 80, last: 90 } },
   { policy: 'port', link: 'wfepa', gateway: '02:77:0a:01:00:01', closed: true },
   { policy: 'verdict', peer: 0x1_0001, target: 0x1_000a, ports: { protocol: 'udp', first: 53, last: 53 } },
+  { policy: 'address', ip: '192.0.2.12', peer: 0x1_0002, target: 0x2_0003, host: true },
+  { policy: 'address', ip: '2001:db8::12', target: 0x2_0003, host: true },
+  { policy: 'door', link: 'wfbr1', target: 0x2_0003 },
+  { policy: 'door', link: 'wfbr2' },
+  { policy: 'published', ip: '192.0.2.12', protocol: 'tcp', port: 8080 },
+  { policy: 'published', ip: '2001:db8::12', protocol: 'udp', port: 53 },
 ] as const;
 
 const desired = (version: number, ...items: (PolicyItem | undefined)[]): Firewall => ({
@@ -76,12 +82,33 @@ test.serial('what is written is read back as the same, by a later run as well', 
   const listed = await sh('nft list ruleset');
   for (const element of [
     '10.1.0.2 : fffe:fffe',
-    '0x00010001 . 1:a . tcp . 80-90 : accept',
+    '0x00010001 . fffe:fffe : return',
+    '0x00010001 . 1:a . tcp . 80-90 : return',
     '"wfepa" : 02:77:0a:01:00:01',
   ])
     t.true(listed.includes(element), `${element} is missing in\n${listed}`);
   // People save their rules, and load them again.
   await sh('nft list table inet weft | unshare --net nft -f -');
+});
+
+test.serial('closed hosts have rules and elements of their own', async (t) => {
+  const closed = (version: number, ...items: (PolicyItem | undefined)[]): Firewall => {
+    const plain = desired(version, ...items);
+    return { ...plain, policy: { ranges: plain.policy?.ranges ?? [], closesHosts: true } };
+  };
+  await firewall.ensure(closed(21, ...FIRST));
+  const state = closed(22, ...FIRST, ...OF_HOSTS);
+  debugged.length = 0;
+  t.deepEqual(await firewall.changeItems(state, OF_HOSTS, []), NOTHING);
+  // By messages of their own.
+  t.deepEqual(debugged, []);
+  t.deepEqual(await freshReport(state), NOTHING);
+  const listed = await sh('nft list ruleset');
+  for (const text of ['192.0.2.12 : 2:3', '"wfbr1" : 2:3', '192.0.2.12 . tcp . 8080', 'jump outward'])
+    t.true(listed.includes(text), `${text} is missing in\n${listed}`);
+  await sh('nft list table inet weft | unshare --net nft -f -');
+  await firewall.ensure(desired(23, ...FIRST));
+  t.notRegex(await sh('nft list ruleset'), /outward|inward/);
 });
 
 test.serial('thousands of items are read back as the same', async (t) => {
@@ -91,7 +118,7 @@ test.serial('thousands of items are read back as the same', async (t) => {
       policy: 'verdict',
       peer: number,
       target: number,
-      ports: { protocol: 'tcp', first: 80, last: 80 },
+      ports: { protocol: 'tcp', first: 80, last: 80 + (n % 2) },
     };
   });
   await firewall.ensure(desired(9, ...many));
@@ -122,7 +149,7 @@ test.serial('an item comes and goes by its own elements', async (t) => {
   t.deepEqual(debugged, []);
   t.deepEqual(await freshReport(desired(2, ...next)), NOTHING);
   const listed = await sh('nft list ruleset');
-  t.true(listed.includes('udp . 53 : accept'));
+  t.true(listed.includes('udp . 53 : return'));
   t.false(listed.includes('10.1.0.2 :'));
   await sh('nft delete table ip others');
 });
@@ -167,7 +194,7 @@ test.serial('what was flushed is repaired; without policies nothing of them is t
   t.deepEqual(await freshReport(desired(1, ...FIRST)), NOTHING);
   const { policy: _policy, policyItems: _items, itemsRevision: _version, ...without } = desired(1);
   await firewall.ensure(without);
-  t.notRegex(await sh('nft list ruleset'), /guarded|verdicts|detour|admission/);
+  t.notRegex(await sh('nft list ruleset'), /guarded|verdicts|detour|admission|judge/);
 });
 
 test.serial('until the records are complete, items of an earlier run stay', async (t) => {

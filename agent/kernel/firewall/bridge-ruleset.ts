@@ -108,7 +108,7 @@ const RULES: readonly Rule[] = [
 
 const CHAINS: Ruleset['chains'] = new Map([
   // Before dstnat of the bridge family, and so before what other programs do with frames.
-  ['ports', { type: 'filter', hook: 'prerouting', prio: -310, rules: RULES }],
+  ['ports', { base: { type: 'filter', hook: 'prerouting', prio: -310 }, rules: RULES }],
 ]);
 
 const CHAINS_OF_POLICY: Ruleset['chains'] = new Map([...CHAINS, ...POLICY_BRIDGE_CHAINS]);

@@ -3,7 +3,7 @@
 // The rules refer to sets (ruleset.ts), so that another network adds only elements.
 import { RESOLVER_IP } from '../../../core/link-names.js';
 import { VNI_BYTES } from './elements.js';
-import { POLICY_CHAIN } from './policy-rules.js';
+import { POLICY_CHAINS } from './policy-rules.js';
 import {
   dropRule,
   QUERIES,
@@ -74,10 +74,8 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'prerouting',
     {
-      type: 'nat',
-      hook: 'prerouting',
       // Priority dstnat.
-      prio: -100,
+      base: { type: 'nat', hook: 'prerouting', prio: -100 },
       // A host on the same link could otherwise address a port of 127.0.0.1 to this host.
       rules: [
         rule('ip daddr 127.0.0.0/8 accept', 'the loopback is reached from the host alone'),
@@ -88,9 +86,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'output',
     {
-      type: 'nat',
-      hook: 'output',
-      prio: -100,
+      base: { type: 'nat', hook: 'output', prio: -100 },
       // The kernel forwards nothing from or to ::1: a client there gets an error at once instead of waiting.
       rules: [rule('ip6 daddr ::1 accept', 'no way from ::1'), ...PORT_RULES],
     },
@@ -98,9 +94,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'forward',
     {
-      type: 'filter',
-      hook: 'forward',
-      prio: 0,
+      base: { type: 'filter', hook: 'forward', prio: 0 },
       rules: [
         ...([4, 6] as const).map((family) =>
           dropRule(
@@ -170,9 +164,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'input',
     {
-      type: 'filter',
-      hook: 'input',
-      prio: 0,
+      base: { type: 'filter', hook: 'input', prio: 0 },
       rules: [
         // Nearly all packets of VXLAN, by one lookup.
         ...([4, 6] as const).map((family) =>
@@ -249,9 +241,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'redirects',
     {
-      type: 'filter',
-      hook: 'output',
-      prio: 0,
+      base: { type: 'filter', hook: 'output', prio: 0 },
       // Of two containers of a bridge one can have an address of another node's subnet, and the kernel tells the other to look
       // for it on the link. It would do so for five minutes, wherever
       // the address has gone meanwhile. The setting send_redirects is of no use: that of `all` counts, too.
@@ -268,9 +258,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'leaving',
     {
-      type: 'filter',
-      hook: 'postrouting',
-      prio: 0,
+      base: { type: 'filter', hook: 'postrouting', prio: 0 },
       // Whatever route a packet took, the host's own included: an encrypted network is never left in clear.
       rules: ([4, 6] as const).map((family) => {
         const to = family === 4 ? 'ip daddr' : 'ip6 daddr';
@@ -285,10 +273,8 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
   [
     'postrouting',
     {
-      type: 'nat',
-      hook: 'postrouting',
       // Priority srcnat.
-      prio: 100,
+      base: { type: 'nat', hook: 'postrouting', prio: 100 },
       rules: [
         ...CLIENT_RULES,
         rule('oifname @links accept', 'inside the overlays'),
@@ -305,7 +291,7 @@ const CHAINS: ReadonlyMap<string, ChainSpec> = new Map<string, ChainSpec>([
       ],
     },
   ],
-  ['admission', POLICY_CHAIN],
+  ...POLICY_CHAINS,
 ]);
 
 /** What a node has of it. */

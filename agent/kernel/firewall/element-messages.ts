@@ -20,7 +20,7 @@ const ELEMENT = { KEY: 1, DATA: 2, KEY_END: 10 } as const;
 const DATA_VALUE = 1;
 const DATA_VERDICT = 2;
 const VERDICT_CODE = 1;
-const NF_ACCEPT = 1;
+const NFT_RETURN = -5;
 const FAMILIES: Readonly<Record<string, number>> = { inet: 1, bridge: 7 };
 /** An attribute has at most 64 KiB, and an element of two IPv6 prefixes 160 bytes. */
 const MOST_IN_MESSAGE = 256;
@@ -102,10 +102,10 @@ export function elementAttrs(spec: SetSpec, text: string): Buffer[] {
     if (spec.type.length === 1) throw new Error('intervals of one value are written by libnftables');
     attrs.push(value(ELEMENT.KEY_END, concatenation(keyParts(spec), key, 1)));
   }
-  if (data === 'accept')
-    attrs.push(nested(ELEMENT.DATA, nested(DATA_VERDICT, be32Attr(VERDICT_CODE, NF_ACCEPT))));
+  if (data === 'return')
+    attrs.push(nested(ELEMENT.DATA, nested(DATA_VERDICT, be32Attr(VERDICT_CODE, NFT_RETURN >>> 0))));
   else if (data !== undefined)
-    attrs.push(value(ELEMENT.DATA, concatenation((spec.data ?? []).map(dataOf), data, 0)));
+    attrs.push(value(ELEMENT.DATA, concatenation((spec.data ?? []).map(inHostOrder), data, 0)));
   return attrs;
 }
 
@@ -158,13 +158,12 @@ const PARTS: Readonly<Record<string, Part>> = {
   ipv6_addr: address,
   inet_proto: between((text) => Buffer.of(PROTOCOLS[text] ?? Number(text))),
   inet_service: between((text) => number(text, 2)),
-  // In the keys of intervals in network byte order: they are compared as bytes.
   mark: (text) => same(number(text, 4)),
   classid: (text) => same(number(classNumber(text), 4)),
 };
 
-/** What a map leads to is in the byte order of the host. */
-function dataOf(type: string): Part {
+/** What the kernel itself counts with: in the byte order of the host, but in network byte order where intervals are compared. */
+function inHostOrder(type: string): Part {
   const part = partOf(type);
   if (endianness() === 'BE' || (type !== 'mark' && type !== 'classid')) return part;
   return (text) => same(Buffer.from(part(text)[0]).reverse());
@@ -182,10 +181,10 @@ function partOf(type: string): Part {
 }
 
 /** Raw bytes of a packet have the size that the set's expression names: `@th,96,24` is 24 bits. */
-function keyParts({ type, typeOf = '' }: SetSpec): Part[] {
+function keyParts({ type, typeOf = '', interval }: SetSpec): Part[] {
   const expressions = typeOf.split(' . ');
   return type.map((one, n) => {
-    if (one !== 'integer') return partOf(one);
+    if (one !== 'integer') return interval ? partOf(one) : inHostOrder(one);
     const size = Number(expressions[n]?.split(',')[2]) / 8;
     return (text) => {
       const [from = '', to = from] = text.split('-');

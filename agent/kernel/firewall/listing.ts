@@ -3,7 +3,7 @@ import { IpNetwork } from '../../../core/address.js';
 import { ITEM_SETS } from './elements.js';
 import { classText } from './policy-rules.js';
 import type { NftMap, NftObject, NftSet } from './libnftables.js';
-import type { ElementChange, Ruleset, TableName } from './rules.js';
+import type { ChainSpec, ElementChange, Ruleset, TableName } from './rules.js';
 
 /** weft's table as the kernel has it. */
 export interface Listing {
@@ -247,14 +247,16 @@ export function keepingItems(wanted: Ruleset, listing: Listing): Ruleset {
 /** The key of a map's element, without its value. */
 const keyOf = (element: string): string => element.split(' : ')[0] ?? element;
 
+const baseText = (base: ChainSpec['base']): string =>
+  base === undefined ? baseOf() : baseOf(base.type, base.hook, base.prio, 'accept');
+
 function structuralWords(listing: Listing, wanted: Ruleset): string[] {
   const words = [...listing.odd];
-  for (const [name, { type, hook, prio, rules }] of wanted.chains) {
+  for (const [name, { base, rules }] of wanted.chains) {
     const have = listing.chains.get(name);
     const wantComments = rules.map(({ comment }) => comment);
     if (have === undefined) words.push(`chain ${name} was missing`);
-    else if (have.base !== baseOf(type, hook, prio, 'accept'))
-      words.push(`chain ${name}: hook or policy was changed`);
+    else if (have.base !== baseText(base)) words.push(`chain ${name}: hook or policy was changed`);
     else if (have.comments.join('\n') !== wantComments.join('\n')) {
       const missing = wantComments.filter((comment) => !have.comments.includes(comment));
       words.push(

@@ -1,15 +1,18 @@
-// Policies in weft's tables: what closed containers admit.
+// Policies in weft's tables: what closed containers and hosts admit.
 //
 // Containers and what is allowed are elements; the rules are the same for any number of them. A packet to a closed container is
 // judged last of all, when it leaves for the container's bridge: its destination is the container's, whatever port of the host
-// it came by, and conntrack knows who began, and from which address. An answer, and what is for no closed container, costs one
-// lookup at most.
+// it came by, and conntrack knows who began, and from which address. What goes to no bridge costs one comparison, an answer one
+// more, and what is for no closed container one lookup.
+//
+// A closed host is judged where the container is that sends to it: when its packets arrive at this host itself, or leave for
+// another one, before their source is translated.
 //
 // Two containers of one bridge speak past the node's own stack. Where one of them is closed their frames are led through it.
 //
-// nft 1.0.6 has no lookup of a lookup's result, so that the two classes stand in the packet's mark and priority meanwhile. Both
-// end a moment later: the kernel clears them when a packet enters another namespace.
+// nft 1.0.6 has no lookup of a lookup's result, so that the two classes stand in the packet's mark and priority meanwhile.
 import { addressBits, IpAddress, IpNetwork } from '../../../core/address.js';
+import { RESOLVER_IP } from '../../../core/link-names.js';
 import type { PolicyItem, PolicyRules } from '../../../core/policy/index.js';
 import { dropRule, dynamicSet, rule, type ChainSpec, type Rule, type SetSpec } from './rules.js';
 
@@ -22,59 +25,135 @@ const each = (of: (about: (typeof FAMILIES)[number]) => Rule): Rule[] => FAMILIE
 
 const NEIGHBOURS = 'icmpv6 type { 130, 131, 132, 133, 134, 135, 136, 143 }';
 
-const VERDICT = rule(
-  'meta mark . meta priority . meta l4proto . th dport vmap @verdicts',
-  'what a policy allows',
-  'policy',
-);
-
 const only = (text: string, why: string): Rule => rule(text, why, 'policy');
+const ofHosts = (text: string, why: string): Rule => rule(text, why, 'closedHosts');
 
-/** The chain of the IP families, after all others of the hook: the packet has its last destination, and translates its source. */
-export const POLICY_CHAIN: ChainSpec = {
-  type: 'filter',
-  hook: 'postrouting',
-  prio: 290,
-  // What most packets are comes first: nearly all are judged by their direction, or by one lookup more.
-  rules: [
-    only('ct direction reply accept', 'answers'),
-    // Two neighbours whose connection is older than the policy: who sends from a port that systems give to no client is the server.
-    ...each(({ family, ip }) =>
-      dropRule(
-        `meta l4proto tcp ct state new tcp flags & syn == 0 tcp sport < 32768 iifname != @tunnels oifname != @tunnels iifname . oifname @inside ${ip} saddr @guarded${family}`,
-        'policy',
-        'an older connection of a neighbour',
-        'policy',
-      ),
-    ),
-    ...each(({ family, ip }) => only(`${ip} daddr != @guarded${family} accept`, 'to no closed container')),
-    only(`${NEIGHBOURS} accept`, 'neighbour discovery'),
-    only('ct state related accept', 'errors of a connection'),
-    ...each(({ family, ip }) =>
-      only(`meta priority set ${ip} daddr map @targets${family}`, 'the class of the target'),
-    ),
-    only('meta mark set 0', 'no class'),
-    ...each(({ family, ip }) =>
-      only(`meta mark set ct original ${ip} saddr map @peers${family}`, 'the class of who began'),
-    ),
-    VERDICT,
-    ...each(({ family, ip }) =>
-      only(
-        `meta mark set ct original ${ip} saddr map @ranges${family}`,
-        'the class of the address of who began',
-      ),
-    ),
-    VERDICT,
-    ...each(({ family, ip }) =>
-      dropRule(
-        `${ip} daddr @guarded${family} update @denied${family} { ${ip} daddr }`,
-        'policy',
-        'no policy allows it',
-        'policy',
-      ),
-    ),
+const ANSWERS = 'ct direction reply accept';
+
+/** An interval map is searched part by part: what is no range has maps of its own, which are hashed. */
+const VERDICTS = [
+  only('meta mark . meta priority vmap @verdicts', 'a policy allows everything'),
+  only('meta mark . meta priority . meta l4proto . th dport vmap @verdicts_port', 'a policy allows the port'),
+  only(
+    'meta mark . meta priority . meta l4proto . th dport vmap @verdicts_range',
+    'a policy allows a range of ports',
+  ),
+];
+
+/** The chains of the IP families. */
+export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
+  [
+    // After all others of the hook: the packet has its last destination, and translates its source.
+    'admission',
+    {
+      base: { type: 'filter', hook: 'postrouting', prio: 290 },
+      // What most packets are comes first: those of tunnels are two, one in the other, and both leave by another link.
+      rules: [
+        ofHosts('iifname @doors jump outward', 'from a container, perhaps to another host'),
+        only('meta oifkind != "bridge" accept', 'to no container'),
+        only(ANSWERS, 'answers'),
+        // Two neighbours whose connection is older than the policy: who sends from a port that systems give to no client is the
+        // server.
+        only(
+          'meta l4proto tcp ct state new tcp flags & syn == 0 tcp sport < 32768 jump older',
+          'a connection that conntrack has not seen begin',
+        ),
+        ...each(({ family, ip }) =>
+          only(`meta priority set ${ip} daddr map @targets${family} goto closed`, 'to a closed container'),
+        ),
+      ],
+    },
   ],
-};
+  [
+    'older',
+    {
+      rules: each(({ family, ip }) =>
+        dropRule(
+          `iifname != @tunnels oifname != @tunnels iifname . oifname @inside ${ip} saddr @guarded${family}`,
+          'policy',
+          'an older connection of a neighbour',
+          'policy',
+        ),
+      ),
+    },
+  ],
+  [
+    'outward',
+    {
+      rules: [
+        ofHosts(ANSWERS, 'answers'),
+        ...each(({ family, ip }) =>
+          ofHosts(
+            `${ip} daddr . meta l4proto . th dport != @published${family} meta priority set ${ip} daddr map @hosts${family} goto closed`,
+            'to a closed host, and to no published port',
+          ),
+        ),
+      ],
+    },
+  ],
+  [
+    'entrance',
+    {
+      base: { type: 'filter', hook: 'input', prio: 290 },
+      rules: [ofHosts('iifname @doors goto inward', 'from a container to this host')],
+    },
+  ],
+  [
+    'inward',
+    {
+      rules: [
+        ofHosts(ANSWERS, 'answers'),
+        ofHosts(`ip daddr ${RESOLVER_IP} meta l4proto { tcp, udp } th dport 53 accept`, 'names'),
+        ...each(({ family, ip }) =>
+          ofHosts(
+            `meta l4proto { tcp, udp } th dport 53 iifname . ${ip} daddr @own${family} accept`,
+            'names, at the gateway',
+          ),
+        ),
+        ofHosts('meta priority set iifname map @entries', 'the class of this host'),
+        ...each(({ family, ip }) =>
+          ofHosts(`meta priority set ${ip} daddr map @hosts${family}`, 'the class of the address'),
+        ),
+        ofHosts('meta priority != none goto closed', 'this host is closed'),
+      ],
+    },
+  ],
+  [
+    'closed',
+    {
+      rules: [
+        only('jump judge', 'by the classes of both'),
+        // Where the packet goes they would mean something: qdiscs and routes of tunnels go by them.
+        only('meta mark set 0 meta priority set none', 'the classes end here'),
+      ],
+    },
+  ],
+  [
+    // Its target's class is the priority. It returns what is allowed.
+    'judge',
+    {
+      rules: [
+        only('meta mark set 0', 'no class'),
+        ...each(({ family, ip }) =>
+          only(`meta mark set ct original ${ip} saddr map @peers${family}`, 'the class of who began'),
+        ),
+        ...VERDICTS,
+        only(`${NEIGHBOURS} return`, 'neighbour discovery'),
+        only('ct state related return', 'errors of a connection'),
+        ...each(({ family, ip }) =>
+          only(
+            `meta mark set ct original ${ip} saddr map @ranges${family}`,
+            'the class of the address of who began',
+          ),
+        ),
+        ...VERDICTS,
+        ...each(({ family, ip }) =>
+          dropRule(`update @denied${family} { ${ip} daddr }`, 'policy', 'no policy allows it', 'policy'),
+        ),
+      ],
+    },
+  ],
+];
 
 /** Frames of and to closed containers go to the bridge itself. */
 const UNICAST = 'ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00';
@@ -84,10 +163,8 @@ export const POLICY_BRIDGE_CHAINS: readonly (readonly [string, ChainSpec])[] = [
   [
     'detour',
     {
-      type: 'filter',
-      hook: 'prerouting',
       // After port security.
-      prio: -305,
+      base: { type: 'filter', hook: 'prerouting', prio: -305 },
       rules: [
         // The kernel marks what has the bridge's own address: all but what neighbours send each other.
         rule('meta pkttype host accept', 'to the node'),
@@ -107,9 +184,7 @@ export const POLICY_BRIDGE_CHAINS: readonly (readonly [string, ChainSpec])[] = [
   [
     'shut',
     {
-      type: 'filter',
-      hook: 'forward',
-      prio: 0,
+      base: { type: 'filter', hook: 'forward', prio: 0 },
       rules: [
         rule('oifname != @shut accept', 'to an open container'),
         rule(`${NEIGHBOURS} accept`, 'neighbour discovery'),
@@ -137,6 +212,8 @@ const plain = (type: readonly string[], data?: readonly string[]): SetSpec => ({
   ...(data && { data }),
 });
 
+const PAIR_AND_PORT = ['mark', 'classid', 'inet_proto', 'inet_service'];
+
 export function policySets({ ranges }: PolicyRules): [string, SetSpec][] {
   const elements = (family: 4 | 6): Set<string> =>
     new Set(
@@ -150,12 +227,15 @@ export function policySets({ ranges }: PolicyRules): [string, SetSpec][] {
       [`targets${family}`, plain([address], ['classid'])],
       [`peers${family}`, plain([address], ['mark'])],
       [`ranges${family}`, { ...plain([address], ['mark']), interval: true, elements: elements(family) }],
+      [`hosts${family}`, plain([address], ['classid'])],
+      [`published${family}`, plain([address, 'inet_proto', 'inet_service'])],
       [`denied${family}`, dynamicSet([address], ['flags dynamic', 'counter'])],
     ]),
-    [
-      'verdicts',
-      { ...plain(['mark', 'classid', 'inet_proto', 'inet_service'], ['verdict']), interval: true },
-    ],
+    ['doors', plain(['ifname'])],
+    ['entries', plain(['ifname'], ['classid'])],
+    ['verdicts', plain(['mark', 'classid'], ['verdict'])],
+    ['verdicts_port', plain(PAIR_AND_PORT, ['verdict'])],
+    ['verdicts_range', { ...plain(PAIR_AND_PORT, ['verdict']), interval: true }],
   ];
 }
 
@@ -167,43 +247,65 @@ export const policyBridgeSets = (): [string, SetSpec][] => [
 
 /** Sets whose elements come only from items, in both tables. */
 export const POLICY_ITEM_SETS = [
-  ...[4, 6].flatMap((family) => ['guarded', 'targets', 'peers'].map((name) => `${name}${family}`)),
-  ...['verdicts', 'gateways', 'shut'],
+  ...[4, 6].flatMap((family) =>
+    ['guarded', 'targets', 'peers', 'hosts', 'published'].map((name) => `${name}${family}`),
+  ),
+  ...['verdicts', 'verdicts_port', 'verdicts_range', 'gateways', 'shut', 'doors', 'entries'],
 ];
 
-export function policyElements(
-  item: PolicyItem,
-): { table: 'inet weft' | 'bridge weft'; set: string; element: string }[] {
-  if (item.policy === 'port') {
-    const { link, gateway, closed } = item;
-    const table = 'bridge weft';
-    return [
-      { table, set: 'gateways', element: `"${link}" : ${gateway}` },
-      ...(closed ? [{ table, set: 'shut', element: `"${link}"` } as const] : []),
-    ];
-  }
+interface PolicyElement {
+  table: 'inet weft' | 'bridge weft';
+  set: string;
+  element: string;
+}
+
+const familyOf = (ip: string): 4 | 6 => (ip.includes(':') ? 6 : 4);
+
+export function policyElements(item: PolicyItem): PolicyElement[] {
   const table = 'inet weft';
-  if (item.policy === 'verdict') {
-    const { peer, target, ports } = item;
-    const [protocol, range] =
-      ports === undefined
-        ? ['0-255', '0-65535']
-        : [ports.protocol, ports.first === ports.last ? ports.first : `${ports.first}-${ports.last}`];
-    const key = `${peer} . ${classText(target)} . ${protocol} . ${range}`;
-    return [{ table, set: 'verdicts', element: `${key} : accept` }];
+  switch (item.policy) {
+    case 'port': {
+      const { link, gateway, closed } = item;
+      return [
+        { table: 'bridge weft', set: 'gateways', element: `"${link}" : ${gateway}` },
+        ...(closed ? [{ table: 'bridge weft', set: 'shut', element: `"${link}"` } as const] : []),
+      ];
+    }
+    case 'door': {
+      const { link, target } = item;
+      return [
+        { table, set: 'doors', element: `"${link}"` },
+        ...(target === undefined
+          ? []
+          : [{ table, set: 'entries', element: `"${link}" : ${classText(target)}` } as const]),
+      ];
+    }
+    case 'published': {
+      const { ip, protocol, port } = item;
+      return [{ table, set: `published${familyOf(ip)}`, element: `${ip} . ${protocol} . ${port}` }];
+    }
+    case 'verdict': {
+      const { peer, target, ports } = item;
+      const pair = `${peer} . ${classText(target)}`;
+      if (ports === undefined) return [{ table, set: 'verdicts', element: `${pair} : return` }];
+      const { protocol, first, last } = ports;
+      const [set, range] = first === last ? ['verdicts_port', first] : ['verdicts_range', `${first}-${last}`];
+      return [{ table, set, element: `${pair} . ${protocol} . ${range} : return` }];
+    }
+    case 'address': {
+      const { ip, peer, target, host } = item;
+      const family = familyOf(ip);
+      const found: PolicyElement[] = [];
+      if (peer !== undefined) found.push({ table, set: `peers${family}`, element: `${ip} : ${peer}` });
+      if (target === undefined) return found;
+      const set = host === true ? 'hosts' : 'targets';
+      found.push({ table, set: `${set}${family}`, element: `${ip} : ${classText(target)}` });
+      if (host !== true)
+        for (const of of [table, 'bridge weft'] as const)
+          found.push({ table: of, set: `guarded${family}`, element: ip });
+      return found;
+    }
   }
-  const { ip, peer, target } = item;
-  const family = ip.includes(':') ? 6 : 4;
-  return [
-    ...(peer === undefined ? [] : [{ table, set: `peers${family}`, element: `${ip} : ${peer}` } as const]),
-    ...(target === undefined
-      ? []
-      : [
-          { table, set: `targets${family}`, element: `${ip} : ${classText(target)}` } as const,
-          { table, set: `guarded${family}`, element: ip } as const,
-          { table: 'bridge weft', set: `guarded${family}`, element: ip } as const,
-        ]),
-  ];
 }
 
 /** As nft writes a class of traffic control. */

@@ -18,19 +18,22 @@ export interface SetSpec {
 }
 
 export interface ChainSpec {
-  type: 'filter' | 'nat';
-  hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
-  prio: number;
+  /** Where packets come in; absent: by rules of other chains. */
+  base?: {
+    type: 'filter' | 'nat';
+    hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
+    prio: number;
+  };
   rules: readonly Rule[];
 }
 
 /**
  * What not every node has: networks with tunnels, internal and encrypted ones, such that others do not reach, such that share a
  * tunnel, tunnels by UDP, and such that the kernel takes from UDP; and not every cluster, IP in IP
- * and policies.
+ * and policies, and such that close hosts.
  */
 export type Feature =
-  'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'udp' | 'inIp' | 'fou' | 'policy';
+  'tunnels' | 'internal' | 'sealed' | 'apart' | 'shared' | 'udp' | 'inIp' | 'fou' | 'policy' | 'closedHosts';
 
 export interface Rule {
   text: string;
@@ -119,8 +122,10 @@ export function renderReplacement(table: TableName, ruleset: Ruleset | undefined
     if (elements.size > 0) lines.push(`elements = { ${[...elements].join(', ')} }`);
     lines.push('}');
   }
-  for (const [name, { type, hook, prio, rules }] of ruleset.chains) {
-    lines.push(`chain ${name} {`, `type ${type} hook ${hook} priority ${prio}; policy accept`);
+  for (const [name, { base, rules }] of ruleset.chains) {
+    lines.push(`chain ${name} {`);
+    if (base !== undefined)
+      lines.push(`type ${base.type} hook ${base.hook} priority ${base.prio}; policy accept`);
     for (const { text, comment } of rules) lines.push(`${text} comment "${comment}"`);
     lines.push('}');
   }

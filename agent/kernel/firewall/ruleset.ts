@@ -91,6 +91,7 @@ export function compileRuleset(desired: Firewall): Ruleset | undefined {
     inIp: desired.inIp === true,
     fou: desired.fou !== undefined,
     policy: policy !== undefined,
+    closedHosts: policy?.closesHosts === true,
   };
   return {
     sets,

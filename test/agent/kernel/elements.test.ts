@@ -30,6 +30,20 @@ const policyItem: fc.Arbitrary<PolicyItem> = fc.oneof(
     { policy: fc.constant('address' as const), ip, peer: number, target: number },
     { requiredKeys: ['policy', 'ip'] },
   ),
+  fc.record({
+    policy: fc.constant('address' as const),
+    ip,
+    target: number,
+    host: fc.constant(true as const),
+  }),
+  fc.record(
+    { policy: fc.constant('door' as const), link, target: number },
+    { requiredKeys: ['policy', 'link'] },
+  ),
+  fc.record({
+    ...{ policy: fc.constant('published' as const), ip },
+    ...{ protocol: fc.constantFrom('tcp' as const, 'udp' as const), port: fc.constant(80) },
+  }),
   fc.record(
     {
       ...{ policy: fc.constant('verdict' as const), peer: number, target: number },
@@ -42,12 +56,19 @@ const policyItem: fc.Arbitrary<PolicyItem> = fc.oneof(
   }),
 );
 
-const keyOf = (item: PolicyItem): string =>
-  item.policy === 'address'
-    ? `address ${item.ip}`
-    : item.policy === 'port'
-      ? `port ${item.link}`
-      : `verdict ${item.peer} ${item.target} ${item.ports?.first ?? '-'}`;
+function keyOf(item: PolicyItem): string {
+  switch (item.policy) {
+    case 'address':
+      return `address ${item.ip}`;
+    case 'port':
+    case 'door':
+      return `${item.policy} ${item.link}`;
+    case 'published':
+      return `published ${item.ip} ${item.protocol}`;
+    case 'verdict':
+      return `verdict ${item.peer} ${item.target} ${item.ports?.first ?? '-'}`;
+  }
+}
 
 /** The first two need the same element, beside one each of a map. */
 const PORTS: readonly FirewallPort[] = [

@@ -84,6 +84,42 @@ test('a container that is bound is told of with the change that binds it, before
   t.false(items.has('address 10.100.5.2'));
 });
 
+test('where hosts are closed, their addresses, ports and ways in are told, and what they spared', async (t) => {
+  const { store, policies, items } = setUp();
+  store.putNode({
+    ...{ name: 'n2', publicIp: '192.0.2.2', instance: 'i', version: '1' },
+    startedAt: '2026-01-01T00:00:00Z',
+  });
+  const published = {
+    hostIp: '0.0.0.0',
+    hostPort: 8080,
+    port: 80,
+    protocol: 'tcp',
+    everywhere: false,
+  } as const;
+  store.putRecordOf({ ...web(), publish: [published] });
+  const closing = parsePolicy({ name: 'hosts', from: ['role=web'], to: ['host'], ports: ['9100'] });
+  await store.createPolicy(closing);
+  await policies.refresh();
+  for (const key of ['address 192.0.2.2', 'address 127.0.0.1']) {
+    const address = items.get(key);
+    t.true(address?.policy === 'address' && address.host === true && address.target !== undefined, key);
+  }
+  const doors = [...items.values()].filter((item) => item.policy === 'door');
+  t.is(doors.length, 1);
+  t.not(doors[0]?.target, undefined);
+  t.deepEqual(items.get('published 192.0.2.2 tcp 8080'), {
+    ...{ policy: 'published', ip: '192.0.2.2', protocol: 'tcp', port: 8080 },
+  });
+  // To no address that is known: it is this host's.
+  t.deepEqual(policies.denials(), [{ policy: 'hosts', packets: 7 }]);
+  await policies.handle([{ kind: 'endpoint', network: 'blue', id: web().id, before: web() }]);
+  t.false(items.has('published 192.0.2.2 tcp 8080'));
+  await store.removePolicy('hosts');
+  await policies.handle([{ kind: 'policy', name: 'hosts', before: closing }]);
+  t.is(items.size, 0);
+});
+
 test('an address that moves to a container is closed as its own', async (t) => {
   const { store, policies, items, take } = setUp();
   await store.createPolicy(DB);
