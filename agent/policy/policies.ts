@@ -266,11 +266,11 @@ export class Policies {
       ]),
       own: { node, ips },
     });
-    const doors = mine.flatMap((one) =>
+    const bridges = mine.flatMap((one) =>
       one.subnetOnly === true ? [] : (driverOf(one.network).hostLink(one)?.name ?? []),
     );
     for (const key of this.#nodes.keys()) if (!now.has(key)) this.#set(key, undefined);
-    for (const [key, subject] of now) this.#set(key, { subject, ...(key === `node ${node}` && { doors }) });
+    for (const [key, subject] of now) this.#set(key, { subject, ...(key === `node ${node}` && { bridges }) });
     this.#nodes = now;
     if (!this.#state.classes.closesHosts) return;
     for (const endpoints of store.view.endpoints.values())

@@ -3,7 +3,7 @@
 // Each is a fact by itself, which comes and goes at its own cost.
 import type { ClassNumber } from './classes.js';
 
-export type PolicyItem = PolicyAddress | PolicyVerdict | PolicyPort | PolicyDoor | PolicyPublished;
+export type PolicyItem = PolicyAddress | PolicyVerdict | PolicyPort | PolicyWay | PolicyPublished;
 
 export interface PolicyAddress {
   policy: 'address';
@@ -36,8 +36,8 @@ export interface PolicyPort {
 }
 
 /** A bridge by which containers reach this node, where policies close nodes. */
-export interface PolicyDoor {
-  policy: 'door';
+export interface PolicyWay {
+  policy: 'way';
   link: string;
   /** Of the addresses of this node that are no items; absent: they are open. */
   target?: ClassNumber;

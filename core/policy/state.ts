@@ -2,7 +2,7 @@
 import type { ClassNumber, PolicyClasses } from './classes.js';
 import type {
   PolicyChange,
-  PolicyDoor,
+  PolicyWay,
   PolicyItem,
   PolicyPort,
   PolicyPublished,
@@ -15,7 +15,7 @@ export interface PolicyEntry {
   /** A container of this node, which the node protects; with its port on a bridge that has an address of the node. */
   local?: { port?: Omit<PolicyPort, 'policy' | 'closed'> };
   /** Of this node itself: bridges by which its containers reach it. */
-  doors?: readonly string[];
+  bridges?: readonly string[];
   /** Ports of nodes that lead to a container. */
   published?: readonly Omit<PolicyPublished, 'policy'>[];
 }
@@ -61,7 +61,7 @@ export class PolicyState {
   }
 
   /** What is as before is the same object: then it has not changed. */
-  #compile({ subject, local, doors = [], published = [] }: PolicyEntry, before: Items | undefined): Items {
+  #compile({ subject, local, bridges = [], published = [] }: PolicyEntry, before: Items | undefined): Items {
     const items: Items = new Map();
     const add = (name: string, item: PolicyItem): void => {
       const there = before?.get(name);
@@ -84,10 +84,10 @@ export class PolicyState {
     }
     if (local?.port !== undefined) add(`port ${local.port.link}`, { policy: 'port', ...local.port, closed });
     if (!this.classes.closesHosts) return items;
-    for (const link of doors) {
+    for (const link of bridges) {
       const target = subject && this.classes.targetOf(subject, undefined);
-      const door: PolicyDoor = { policy: 'door', link, ...(target !== undefined && { target }) };
-      add(`door ${link}`, door);
+      const way: PolicyWay = { policy: 'way', link, ...(target !== undefined && { target }) };
+      add(`way ${link}`, way);
     }
     for (const port of published)
       add(`published ${port.ip} ${port.protocol} ${port.port}`, { policy: 'published', ...port });
@@ -158,7 +158,7 @@ export class PolicyState {
 
 /** Those that an item needs verdicts of. */
 function classesOf(item: PolicyItem | undefined): { peer?: ClassNumber; target?: ClassNumber } {
-  return item?.policy === 'address' || item?.policy === 'door' ? item : {};
+  return item?.policy === 'address' || item?.policy === 'way' ? item : {};
 }
 
 function first(all: Items): PolicyItem | undefined {

@@ -119,7 +119,7 @@ const packetsOf = ({ subjects: all }: World): fc.Arbitrary<PolicyPacket[]> => {
 };
 
 const entryOf = (subject: Subject): PolicyEntry =>
-  subject.host === true ? { subject, doors: [`wfbr-${subject.node ?? ''}`] } : { subject, local: {} };
+  subject.host === true ? { subject, bridges: [`wfbr-${subject.node ?? ''}`] } : { subject, local: {} };
 
 function stateOf({ policies: all, isolated, subjects: them }: World): PolicyState {
   const state = new PolicyState(new PolicyClasses(all, isolated));

@@ -33,8 +33,8 @@ const [ADDRESS, ADDRESS6, ALL, PORTS, PORT, PORTS_MORE, ...OF_HOSTS]: PolicyItem
   { policy: 'verdict', peer: 0x1_0001, target: 0x1_000a, ports: { protocol: 'udp', first: 53, last: 53 } },
   { policy: 'address', ip: '192.0.2.12', peer: 0x1_0002, target: 0x2_0003, host: true },
   { policy: 'address', ip: '2001:db8::12', target: 0x2_0003, host: true },
-  { policy: 'door', link: 'wfbr1', target: 0x2_0003 },
-  { policy: 'door', link: 'wfbr2' },
+  { policy: 'way', link: 'wfbr1', target: 0x2_0003 },
+  { policy: 'way', link: 'wfbr2' },
   { policy: 'published', ip: '192.0.2.12', protocol: 'tcp', port: 8080 },
   { policy: 'published', ip: '2001:db8::12', protocol: 'udp', port: 53 },
 ] as const;

@@ -49,7 +49,7 @@ export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
       base: { type: 'filter', hook: 'postrouting', prio: 290 },
       // What most packets are comes first: those of tunnels are two, one in the other, and both leave by another link.
       rules: [
-        ofHosts('iifname @doors jump outward', 'from a container, perhaps to another host'),
+        ofHosts('iifname @bridges jump outward', 'from a container, perhaps to another host'),
         only('meta oifkind != "bridge" accept', 'to no container'),
         only(ANSWERS, 'answers'),
         // Two neighbours whose connection is older than the policy: who sends from a port that systems give to no client is the
@@ -95,7 +95,7 @@ export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
     'entrance',
     {
       base: { type: 'filter', hook: 'input', prio: 290 },
-      rules: [ofHosts('iifname @doors goto inward', 'from a container to this host')],
+      rules: [ofHosts('iifname @bridges goto inward', 'from a container to this host')],
     },
   ],
   [
@@ -110,7 +110,7 @@ export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
             'names, at the gateway',
           ),
         ),
-        ofHosts('meta priority set iifname map @entries', 'the class of this host'),
+        ofHosts('meta priority set iifname map @own_class', 'the class of this host'),
         ...each(({ family, ip }) =>
           ofHosts(`meta priority set ${ip} daddr map @hosts${family}`, 'the class of the address'),
         ),
@@ -231,8 +231,8 @@ export function policySets({ ranges }: PolicyRules): [string, SetSpec][] {
       [`published${family}`, plain([address, 'inet_proto', 'inet_service'])],
       [`denied${family}`, dynamicSet([address], ['flags dynamic', 'counter'])],
     ]),
-    ['doors', plain(['ifname'])],
-    ['entries', plain(['ifname'], ['classid'])],
+    ['bridges', plain(['ifname'])],
+    ['own_class', plain(['ifname'], ['classid'])],
     ['verdicts', plain(['mark', 'classid'], ['verdict'])],
     ['verdicts_port', plain(PAIR_AND_PORT, ['verdict'])],
     ['verdicts_range', { ...plain(PAIR_AND_PORT, ['verdict']), interval: true }],
@@ -250,7 +250,7 @@ export const POLICY_ITEM_SETS = [
   ...[4, 6].flatMap((family) =>
     ['guarded', 'targets', 'peers', 'hosts', 'published'].map((name) => `${name}${family}`),
   ),
-  ...['verdicts', 'verdicts_port', 'verdicts_range', 'gateways', 'shut', 'doors', 'entries'],
+  ...['verdicts', 'verdicts_port', 'verdicts_range', 'gateways', 'shut', 'bridges', 'own_class'],
 ];
 
 interface PolicyElement {
@@ -271,13 +271,13 @@ export function policyElements(item: PolicyItem): PolicyElement[] {
         ...(closed ? [{ table: 'bridge weft', set: 'shut', element: `"${link}"` } as const] : []),
       ];
     }
-    case 'door': {
+    case 'way': {
       const { link, target } = item;
       return [
-        { table, set: 'doors', element: `"${link}"` },
+        { table, set: 'bridges', element: `"${link}"` },
         ...(target === undefined
           ? []
-          : [{ table, set: 'entries', element: `"${link}" : ${classText(target)}` } as const]),
+          : [{ table, set: 'own_class', element: `"${link}" : ${classText(target)}` } as const]),
       ];
     }
     case 'published': {

@@ -37,7 +37,7 @@ const policyItem: fc.Arbitrary<PolicyItem> = fc.oneof(
     host: fc.constant(true as const),
   }),
   fc.record(
-    { policy: fc.constant('door' as const), link, target: number },
+    { policy: fc.constant('way' as const), link, target: number },
     { requiredKeys: ['policy', 'link'] },
   ),
   fc.record({
@@ -61,7 +61,7 @@ function keyOf(item: PolicyItem): string {
     case 'address':
       return `address ${item.ip}`;
     case 'port':
-    case 'door':
+    case 'way':
       return `${item.policy} ${item.link}`;
     case 'published':
       return `published ${item.ip} ${item.protocol}`;

@@ -105,9 +105,9 @@ test('where hosts are closed, their addresses, ports and ways in are told, and w
     const address = items.get(key);
     t.true(address?.policy === 'address' && address.host === true && address.target !== undefined, key);
   }
-  const doors = [...items.values()].filter((item) => item.policy === 'door');
-  t.is(doors.length, 1);
-  t.not(doors[0]?.target, undefined);
+  const ways = [...items.values()].filter((item) => item.policy === 'way');
+  t.is(ways.length, 1);
+  t.not(ways[0]?.target, undefined);
   t.deepEqual(items.get('published 192.0.2.2 tcp 8080'), {
     ...{ policy: 'published', ip: '192.0.2.2', protocol: 'tcp', port: 8080 },
   });
