@@ -45,12 +45,14 @@ const TYPE_MASK = 0x3fff;
 
 const align = (length: number): number => (length + 3) & ~3;
 
-/** One attribute. */
+/** One attribute. From the pool, as all small buffers here, of which every byte is written: an attach needs hundreds. */
 export function attr(type: number, payload: Uint8Array): Buffer {
-  const bytes = Buffer.alloc(align(4 + payload.length));
-  bytes.writeUInt16LE(4 + payload.length, 0);
+  const length = 4 + payload.length;
+  const bytes = Buffer.allocUnsafe(align(length));
+  bytes.writeUInt16LE(length, 0);
   bytes.writeUInt16LE(type, 2);
   bytes.set(payload, 4);
+  for (let at = length; at < bytes.length; at++) bytes[at] = 0;
   return bytes;
 }
 
@@ -59,13 +61,13 @@ export const nested = (type: number, ...parts: Buffer[]): Buffer => attr(type | 
 export const u8Attr = (type: number, value: number): Buffer => attr(type, Uint8Array.of(value));
 
 export function u16Attr(type: number, value: number): Buffer {
-  const bytes = Buffer.alloc(2);
+  const bytes = Buffer.allocUnsafe(2);
   bytes.writeUInt16LE(value);
   return attr(type, bytes);
 }
 
 export function u32Attr(type: number, value: number): Buffer {
-  const bytes = Buffer.alloc(4);
+  const bytes = Buffer.allocUnsafe(4);
   bytes.writeUInt32LE(value);
   return attr(type, bytes);
 }
@@ -76,7 +78,7 @@ export const be16Attr = (type: number, value: number): Buffer =>
 
 /** Network byte order, as in nf_tables. */
 export function be32Attr(type: number, value: number): Buffer {
-  const bytes = Buffer.alloc(4);
+  const bytes = Buffer.allocUnsafe(4);
   bytes.writeUInt32BE(value);
   return attr(type, bytes);
 }
@@ -90,7 +92,7 @@ export const ipAttr = (type: number, ip: string): Buffer => attr(type, IpAddress
 
 /** A fixed header: pairs of size in bytes and value. */
 export function fixed(...fields: readonly (readonly [size: 1 | 2 | 4, value: number])[]): Buffer {
-  const bytes = Buffer.alloc(fields.reduce((sum, [size]) => sum + size, 0));
+  const bytes = Buffer.allocUnsafe(fields.reduce((sum, [size]) => sum + size, 0));
   let at = 0;
   for (const [size, value] of fields) {
     bytes.writeUIntLE(value, at, size);
@@ -109,12 +111,15 @@ export interface Request {
 
 /** An encoded message. */
 export function encodeRequest({ type, flags, body }: Request, sequence: number): Buffer {
-  const bytes = Buffer.alloc(align(HEADER + body.length));
-  bytes.writeUInt32LE(HEADER + body.length, 0);
+  const length = HEADER + body.length;
+  const bytes = Buffer.allocUnsafe(align(length));
+  bytes.writeUInt32LE(length, 0);
   bytes.writeUInt16LE(type, 4);
   bytes.writeUInt16LE(flags | NLM_F.REQUEST, 6);
   bytes.writeUInt32LE(sequence, 8);
+  bytes.writeUInt32LE(0, 12);
   bytes.set(body, HEADER);
+  for (let at = length; at < bytes.length; at++) bytes[at] = 0;
   return bytes;
 }
 

@@ -154,24 +154,29 @@ function freeNumber(what: string, taken: { has: (number: ClassNumber) => boolean
 /** Selectors by a term that must hold: a container is compared with those alone that may mean it. */
 class SelectorIndex {
   readonly ofAddresses: readonly Selector[];
-  readonly #byTerm = new Map<string, Selector[]>();
+  /** By kinds of terms, or keys of labels, and their values. */
+  readonly #byTerm = new Map<string, Map<string, Selector[]>>();
 
   constructor(all: readonly Selector[]) {
     const distinct = [...new Map(all.map((one) => [one.text, one])).values()];
     this.ofAddresses = distinct.filter(isOfAddresses);
     for (const selector of distinct) {
       if (isOfAddresses(selector)) continue;
-      const key = rarestTerm(selector);
-      this.#byTerm.set(key, [...(this.#byTerm.get(key) ?? []), selector]);
+      const [kind, value] = rarestTerm(selector);
+      const values = this.#byTerm.get(kind) ?? new Map<string, Selector[]>();
+      push(values, value, selector);
+      this.#byTerm.set(kind, values);
     }
   }
 
   /** Those that mean the subject, beside those of addresses alone. */
   meaning(subject: Subject, ip: IpAddress | undefined): Selector[] {
-    if (this.#byTerm.size === 0) return [];
-    return termsOf(subject)
-      .flatMap((key) => this.#byTerm.get(key) ?? [])
-      .filter((selector) => selects(selector, subject, ip));
+    const found: Selector[] = [];
+    if (this.#byTerm.size === 0) return found;
+    for (const [kind, value] of termsOf(subject))
+      for (const selector of this.#byTerm.get(kind)?.get(value) ?? [])
+        if (selects(selector, subject, ip)) found.push(selector);
+    return found;
   }
 }
 
@@ -188,28 +193,25 @@ function add<K, V>(map: Map<K, Set<V>>, key: K, value: V): void {
 }
 
 const RARITY = ['name', 'label', 'node', 'network', 'host'] as const;
+const OF_LABEL = 'label:';
 
-function rarestTerm({ terms }: Selector): string {
+/** Its kind, of a label with the key, and its value. */
+function rarestTerm({ terms }: Selector): [kind: string, value: string] {
   for (const kind of RARITY) {
     const term = terms.find((one) => one.kind === kind);
-    if (term?.kind === 'label') return termKey('label', term.key, term.value);
-    if (term !== undefined && term.kind !== 'cidr')
-      return 'value' in term ? termKey(term.kind, term.value) : termKey(term.kind);
+    if (term?.kind === 'label') return [OF_LABEL + term.key, term.value];
+    if (term !== undefined && term.kind !== 'cidr') return [kind, 'value' in term ? term.value : ''];
   }
-  return '';
+  return ['', ''];
 }
 
-function termsOf({ host, name, network, node, labels = {} }: Subject): string[] {
-  return [
-    ...(host === true ? [termKey('host')] : []),
-    ...Object.entries({ name, network, node }).flatMap(([kind, value]) =>
-      value === undefined ? [] : [termKey(kind, value)],
-    ),
-    ...Object.entries(labels).map(([key, value]) => termKey('label', key, value)),
-  ];
+function* termsOf({ host, name, network, node, labels = {} }: Subject): Iterable<[string, string]> {
+  if (host === true) yield ['host', ''];
+  if (name !== undefined) yield ['name', name];
+  if (network !== undefined) yield ['network', network];
+  if (node !== undefined) yield ['node', node];
+  for (const [key, value] of Object.entries(labels)) yield [OF_LABEL + key, value];
 }
-
-const termKey = (...parts: readonly string[]): string => parts.join('\0');
 
 /** Without overlaps, in order. */
 function merged(ranges: readonly PortRange[]): PortRange[] {

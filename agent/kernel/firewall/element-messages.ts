@@ -76,19 +76,30 @@ function message(
   set: string,
   elements: readonly string[],
 ): Request {
-  const [family = '', name = ''] = table.split(' ');
   const spec = ruleset.sets.get(set);
   if (spec === undefined) throw new Error(`table ${table} has no set ${set}`);
   return {
     type: MESSAGE[verb],
     flags: verb === 'add' ? NLM_F.CREATE : 0,
     body: Buffer.concat([
-      general(FAMILIES[family] ?? 0),
-      textAttr(LIST.TABLE, name),
-      textAttr(LIST.SET, set),
+      headOf(table, set),
       nested(LIST.ELEMENTS, ...elements.map((text) => nested(LIST_ELEMENT, ...elementAttrs(spec, text)))),
     ]),
   };
+}
+
+/** The same in every message about a set. */
+const heads = new Map<string, Buffer>();
+
+function headOf(table: TableName, set: string): Buffer {
+  const key = `${table} ${set}`;
+  let head = heads.get(key);
+  if (head === undefined) {
+    const [family = '', name = ''] = table.split(' ');
+    const named = [textAttr(LIST.TABLE, name), textAttr(LIST.SET, set)];
+    heads.set(key, (head = Buffer.concat([general(FAMILIES[family] ?? 0), ...named])));
+  }
+  return head;
 }
 
 const value = (type: number, bytes: Buffer): Buffer => nested(type, attr(DATA_VALUE, bytes));

@@ -68,8 +68,9 @@ export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
     'older',
     {
       rules: each(({ family, ip }) =>
+        // Of the map it only matters whether it has the address: a packet that is dropped needs no priority.
         dropRule(
-          `iifname != @tunnels oifname != @tunnels iifname . oifname @inside ${ip} saddr @guarded${family}`,
+          `iifname != @tunnels oifname != @tunnels iifname . oifname @inside meta priority set ${ip} saddr map @targets${family}`,
           'policy',
           'an older connection of a neighbour',
           'policy',
@@ -223,7 +224,6 @@ export function policySets({ ranges }: PolicyRules): [string, SetSpec][] {
     );
   return [
     ...FAMILIES.flatMap(({ family, address }): [string, SetSpec][] => [
-      [`guarded${family}`, plain([address])],
       [`targets${family}`, plain([address], ['classid'])],
       [`peers${family}`, plain([address], ['mark'])],
       [`ranges${family}`, { ...plain([address], ['mark']), interval: true, elements: elements(family) }],
@@ -300,9 +300,7 @@ export function policyElements(item: PolicyItem): PolicyElement[] {
       if (target === undefined) return found;
       const set = host === true ? 'hosts' : 'targets';
       found.push({ table, set: `${set}${family}`, element: `${ip} : ${classText(target)}` });
-      if (host !== true)
-        for (const of of [table, 'bridge weft'] as const)
-          found.push({ table: of, set: `guarded${family}`, element: ip });
+      if (host !== true) found.push({ table: 'bridge weft', set: `guarded${family}`, element: ip });
       return found;
     }
   }
