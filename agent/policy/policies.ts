@@ -244,7 +244,7 @@ export class Policies {
     this.#set(`endpoint ${id}`, endpoint && { subject: subjectOf(endpoint) });
   }
 
-  /** At the addresses of nodes; also of networks that this node is not on. */
+  /** At the addresses of nodes; of the networks whose containers the view has. */
   #setPublished(id: string, endpoint: Endpoint | undefined): void {
     if (!this.#state.classes.closesHosts) return;
     const { nodes, leases } = this.options.store.view;

@@ -86,10 +86,14 @@ test('a container that is bound is told of with the change that binds it, before
 
 test('where hosts are closed, their addresses, ports and ways in are told, and what they spared', async (t) => {
   const { store, policies, items } = setUp();
-  store.putNode({
-    ...{ name: 'n2', publicIp: '192.0.2.2', instance: 'i', version: '1' },
+  const n2 = {
+    name: 'n2',
+    publicIp: '192.0.2.2',
+    instance: 'i',
+    version: '1',
     startedAt: '2026-01-01T00:00:00Z',
-  });
+  };
+  store.putNode(n2);
   const published = {
     hostIp: '0.0.0.0',
     hostPort: 8080,
@@ -113,8 +117,22 @@ test('where hosts are closed, their addresses, ports and ways in are told, and w
   });
   // To no address that is known: it is this host's.
   t.deepEqual(policies.denials(), [{ policy: 'hosts', packets: 7 }]);
-  await policies.handle([{ kind: 'endpoint', network: 'blue', id: web().id, before: web() }]);
-  t.false(items.has('published 192.0.2.2 tcp 8080'));
+  // A port of every node of the network, and one of an address.
+  store.putNode({ ...n2, name: 'n3', publicIp: '192.0.2.3', publicIp6: '2001:db8::3' });
+  store.putNode({ ...n2, name: 'n4', publicIp: '192.0.2.4' });
+  store.putLease(leaseOf(network, 7, { node: 'n3' }));
+  const more = [
+    { ...published, everywhere: true },
+    { ...published, hostIp: '192.0.2.9', hostPort: 81, protocol: 'udp' as const },
+  ];
+  const change = { kind: 'endpoint', network: 'blue', id: web().id } as const;
+  await policies.handle([{ ...change, after: { ...web(), publish: more } }]);
+  t.deepEqual(
+    [...items.keys()].filter((key) => key.startsWith('published ')),
+    ['published 192.0.2.3 tcp 8080', 'published 192.0.2.9 udp 81'],
+  );
+  await policies.handle([{ ...change, before: web() }]);
+  t.false(items.has('published 192.0.2.3 tcp 8080'));
   await store.removePolicy('hosts');
   await policies.handle([{ kind: 'policy', name: 'hosts', before: closing }]);
   t.is(items.size, 0);
