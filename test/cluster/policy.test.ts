@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 
 import { bare, Cluster, type EndpointJson } from '../lab/cluster.js';
-import { serveEcho, talks as talksIn } from '../lab/echo.js';
+import { connection as connectionIn, goesOn, serveEcho, talks as talksIn } from '../lab/echo.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT } from '../lab/lab.js';
 import type { LabProcess } from '../lab/process.js';
@@ -12,7 +12,6 @@ import { monotonic } from '../lab/meter.js';
 
 let lab: Cluster;
 const at: Record<string, EndpointJson> = {};
-let count = 0;
 
 const PORT = 5432;
 /** Names of containers, their hosts, networks and labels. */
@@ -181,26 +180,8 @@ test.serial('policies hold for published ports, by the address that a client rea
   t.false(await talks('near', lab.ipOf('h1'), 15_432));
 });
 
-/** A connection that says something ten times a second. */
-async function connection(t: ExecutionContext, from: string, to: string): Promise<LabProcess> {
-  const program = `const s = require('net').connect(${PORT}, '${to}', () => { console.log('ready'); setInterval(() => s.write('x'), 100); }); s.on('data', () => console.log('answer'));`;
-  const started = lab.spawn(`connection-${++count}`, from, [process.execPath, '-e', program]);
-  t.teardown(() => started.stop());
-  // The command line is in the log as well.
-  await lab.until(`${from} talks to ${to}`, () => answers(started) > 3);
-  return started;
-}
-
-const answers = (one: LabProcess): number => one.log().split('answer').length - 1;
-
-/** Whether it gets answers, over a while in which it asks often; on a busy machine they take longer. */
-async function goesOn(one: LabProcess): Promise<boolean> {
-  const before = answers(one);
-  const deadline = performance.now() + 3000;
-  while (performance.now() < deadline && answers(one) <= before + 2)
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  return answers(one) > before + 2;
-}
+const connection = (t: ExecutionContext, from: string, to: string): Promise<LabProcess> =>
+  connectionIn(lab, t, from, to, PORT);
 
 test.serial('a policy ends the connections that it does not allow, and no others', async (t) => {
   const [allowed, distant, denied, other] = await Promise.all(

@@ -1,5 +1,8 @@
 // Servers that say back what they are told, and clients that see whether one does.
+import type { ExecutionContext } from 'ava';
+
 import type { Cluster } from './cluster.js';
+import type { LabProcess } from './process.js';
 
 let count = 0;
 
@@ -30,4 +33,31 @@ export async function talks(
       : `const s = require('dgram').createSocket('${to.includes(':') ? 'udp6' : 'udp4'}'); s.on('message', () => process.exit(0)); s.send('x', ${port}, '${to}');`;
   const argv = [process.execPath, '-e', `${program} setTimeout(() => process.exit(1), 700)`];
   return (await lab.place(from).exec(argv)).code === 0;
+}
+
+/** A connection that says something ten times a second. */
+export async function connection(
+  lab: Cluster,
+  t: ExecutionContext,
+  from: string,
+  to: string,
+  port: number,
+): Promise<LabProcess> {
+  const program = `const s = require('net').connect(${port}, '${to}', () => { console.log('ready'); setInterval(() => s.write('x'), 100); }); s.on('data', () => console.log('answer'));`;
+  const started = lab.spawn(`connection-${++count}`, from, [process.execPath, '-e', program]);
+  t.teardown(() => started.stop());
+  // The command line is in the log as well.
+  await lab.until(`${from} talks to ${to}`, () => answers(started) > 3);
+  return started;
+}
+
+const answers = (one: LabProcess): number => one.log().split('answer').length - 1;
+
+/** Whether it gets answers, over a while in which it asks often; on a busy machine they take longer. */
+export async function goesOn(one: LabProcess): Promise<boolean> {
+  const before = answers(one);
+  const deadline = performance.now() + 3000;
+  while (performance.now() < deadline && answers(one) <= before + 2)
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  return answers(one) > before + 2;
 }

@@ -28,6 +28,7 @@ const NEIGHBOURS = 'icmpv6 type { 130, 131, 132, 133, 134, 135, 136, 143 }';
 const only = (text: string, why: string): Rule => rule(text, why, 'policy');
 const ofHosts = (text: string, why: string): Rule => rule(text, why, 'closedHosts');
 
+const FROM_BRIDGE = 'meta iifkind "bridge" iifname @bridges';
 const ANSWERS = 'ct direction reply accept';
 
 /** An interval map is searched part by part: what is no range has maps of its own, which are hashed. */
@@ -47,10 +48,19 @@ export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
     'admission',
     {
       base: { type: 'filter', hook: 'postrouting', prio: 290 },
-      // What most packets are comes first: those of tunnels are two, one in the other, and both leave by another link.
+      // The kind is cheaper to read than the name. Those of tunnels are two packets, one in the other, and both leave by another
+      // link.
       rules: [
-        ofHosts('iifname @bridges jump outward', 'from a container, perhaps to another host'),
-        only('meta oifkind != "bridge" accept', 'to no container'),
+        ofHosts(`${FROM_BRIDGE} jump outward`, 'from a container, perhaps to another host'),
+        only('meta oifkind "bridge" goto homeward', 'perhaps to a container'),
+      ],
+    },
+  ],
+  [
+    'homeward',
+    {
+      // What most packets are comes first.
+      rules: [
         only(ANSWERS, 'answers'),
         // Two neighbours whose connection is older than the policy: who sends from a port that systems give to no client is the
         // server.
@@ -84,11 +94,22 @@ export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
       rules: [
         ofHosts(ANSWERS, 'answers'),
         ...each(({ family, ip }) =>
+          ofHosts(`meta priority set ${ip} daddr map @hosts${family} goto elsewhere`, 'to a closed host'),
+        ),
+      ],
+    },
+  ],
+  [
+    'elsewhere',
+    {
+      rules: [
+        ...each(({ family, ip }) =>
           ofHosts(
-            `${ip} daddr . meta l4proto . th dport != @published${family} meta priority set ${ip} daddr map @hosts${family} goto closed`,
-            'to a closed host, and to no published port',
+            `${ip} daddr . meta l4proto . th dport @published${family} meta priority set none accept`,
+            'to a published port',
           ),
         ),
+        ofHosts('goto closed', 'to the host itself'),
       ],
     },
   ],
@@ -96,7 +117,7 @@ export const POLICY_CHAINS: readonly (readonly [string, ChainSpec])[] = [
     'entrance',
     {
       base: { type: 'filter', hook: 'input', prio: 290 },
-      rules: [ofHosts('iifname @bridges goto inward', 'from a container to this host')],
+      rules: [ofHosts(`${FROM_BRIDGE} goto inward`, 'from a container to this host')],
     },
   ],
   [
