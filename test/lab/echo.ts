@@ -31,7 +31,7 @@ export async function talks(
     protocol === 'tcp'
       ? `const s = require('net').connect(${port}, '${to}', () => s.write('x')); s.on('data', () => process.exit(0)); s.on('error', () => process.exit(1));`
       : `const s = require('dgram').createSocket('${to.includes(':') ? 'udp6' : 'udp4'}'); s.on('message', () => process.exit(0)); s.send('x', ${port}, '${to}');`;
-  const argv = [process.execPath, '-e', `${program} setTimeout(() => process.exit(1), 700)`];
+  const argv = [process.execPath, '-e', `${program} setTimeout(() => process.exit(1), 1500)`];
   return (await lab.place(from).exec(argv)).code === 0;
 }
 
