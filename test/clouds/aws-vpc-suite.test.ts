@@ -1,6 +1,7 @@
 // The table of backends with aws-vpc: what every backend must do, by the route tables of a VPC.
 import { backendSuite, PLAIN, VXLAN } from '../cluster/backend-suite.js';
 import { Aws } from '../lab/aws.js';
+import { inCloud } from '../lab/prepare.js';
 
 const AWS = ['--backend', 'aws-vpc'];
 
@@ -13,8 +14,5 @@ backendSuite({
       ports: [null, null],
     },
   ],
-  prepare: async (lab, hosts) => {
-    const aws = await Aws.start(lab, hosts);
-    return { stop: aws.follow() };
-  },
+  prepare: inCloud((lab, hosts) => Aws.start(lab, hosts)),
 });

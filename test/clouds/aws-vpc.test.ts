@@ -1,7 +1,7 @@
 // The backend aws-vpc on three instances: moto is AWS, and the underlay's router the VPC's.
 import test from 'ava';
 
-import { Aws, ROLE, text } from '../lab/aws.js';
+import { Aws, EC2_PORT, ROLE, text } from '../lab/aws.js';
 import { bare, Cluster, ETCD, INFRA, INFRA_IP, type EndpointJson } from '../lab/cluster.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT, WEFT } from '../lab/lab.js';
@@ -149,6 +149,29 @@ test.serial('an address of another node’s subnet has a route of its own, which
   await aws.forward();
   t.pass();
 });
+
+test.serial(
+  'EC2 does not answer: traffic goes on, the call is named, and what is missing follows',
+  async (t) => {
+    const refused = `ip daddr ${INFRA_IP} tcp dport ${EC2_PORT} reject with tcp reset`;
+    await lab.sh(
+      'h1',
+      `nft 'table inet away { chain out { type filter hook output priority 0; ${refused}; }; }'`,
+    );
+    await lab.addContainers('late');
+    const ip = `${bare(ends.get('h2')?.gateway ?? '').replace(/\.1$/, '')}.201`;
+    await lab.attach('h1', 'sky', 'late', '--ip', ip);
+    const named = new RegExp(`ec2:\\w+[^"]*${INFRA_IP}:${EC2_PORT} does not answer`);
+    await lab.until('it is named', async () => named.test(await problemsOf('h1')), { timeoutMs: 60_000 });
+    t.true(await lab.reaches('c1', bare(ends.get('h2')?.ip ?? '')));
+    await lab.sh('h1', 'nft delete table inet away');
+    await routesAre([...wanted(), `${ip}/32 h1`].toSorted());
+    await lab.until('the problem is over', async () => (await problemsOf('h1')) === '[]');
+    await lab.weft('h1', 'detach', 'sky', lab.ns('late'));
+    await routesAre(wanted());
+    await lab.removeContainer('late');
+  },
+);
 
 test.serial(
   'published ports, ports of every node, names, and routed networks, as on every backend',

@@ -1,6 +1,7 @@
 // The table of backends with gce: what every backend must do, by the routes of a VPC network.
 import { backendSuite, PLAIN, VXLAN } from '../cluster/backend-suite.js';
 import { GceLab } from '../lab/gce-lab.js';
+import { inCloud } from '../lab/prepare.js';
 
 const GCE = ['--backend', 'gce'];
 
@@ -13,8 +14,5 @@ backendSuite({
       ports: [null, null],
     },
   ],
-  prepare: async (lab, hosts) => {
-    const gce = await GceLab.start(lab, hosts);
-    return { flags: gce.flags, stop: gce.follow() };
-  },
+  prepare: inCloud((lab, hosts) => GceLab.start(lab, hosts)),
 });

@@ -12,8 +12,9 @@ import { linkKinds } from '../lab/link-kinds.js';
 import { shareAmongTests } from '../lab/fresh.js';
 import { CHECKOUT } from '../lab/lab.js';
 import { dig } from '../lab/names.js';
+import type { Prepare, Prepared } from '../lab/prepare.js';
 import { ping } from '../lab/traffic.js';
-import { slowness } from '../lab/wait.js';
+import { sideBySide, slowness } from '../lab/wait.js';
 
 /** Bytes of an IP header and of ICMP's. */
 const HEADERS = { 4: 28, 6: 48 } as const;
@@ -101,13 +102,7 @@ export interface BackendSuiteOptions {
   ipv4: boolean;
   /** Absent: the table above. */
   backends?: readonly BackendRow[];
-  /** Makes what the backends need beside the hosts. The flags are the controller's and the agents'; `stop` ends it before the lab. */
-  prepare?: (lab: Cluster, hosts: readonly string[]) => Promise<Prepared>;
-}
-
-interface Prepared {
-  flags?: string[];
-  stop?: () => Promise<void>;
+  prepare?: Prepare;
 }
 
 export function backendSuite({
@@ -160,8 +155,8 @@ export function backendSuite({
       (backend) =>
         (backend.needs === undefined || kinds.includes(backend.needs)) && familiesOf(backend).length > 0,
     );
-    sites = await Promise.all(
-      served.map(async (backend, i): Promise<Site> => {
+    sites = await sideBySide(
+      served.map((backend, i) => async (): Promise<Site> => {
         const { name, second = [] } = backend;
         const index = 120 + i;
         await lab.json('h1', ...create(backend, name, index));
@@ -174,7 +169,7 @@ export function backendSuite({
         return { ...backend, families: familiesOf(backend), index, a, b, other };
       }),
     );
-    await Promise.all(sites.map((site) => reachable(site)));
+    await each(reachable);
   }
 
   shareAmongTests(test, setUp, async () => {
@@ -195,7 +190,7 @@ export function backendSuite({
 
   /** Does one thing with every backend at once. */
   const each = async (work: (site: Site) => Promise<void>): Promise<void> => {
-    await Promise.all(sites.map(work));
+    await sideBySide(sites.map((site) => () => work(site)));
   };
 
   /** Pings from `a` to `b` while the work goes on, and says how many were lost in a row. */

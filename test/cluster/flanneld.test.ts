@@ -15,6 +15,8 @@ const NETWORKS: readonly {
   needs?: LinkKind;
   mtu: number;
   route: RegExp;
+  /** Of the flanneld; h2. */
+  host?: string;
 }[] = [
   { name: 'vx', flags: [], mtu: 1450, route: /dev wfvx/ },
   { name: 'near', flags: ['--direct-routing'], mtu: 1450, route: /via 192\.0\.2\.\d+ dev eth0/ },
@@ -24,39 +26,45 @@ const NETWORKS: readonly {
     ...{ name: 'ip', needs: 'ipip', flags: ['--backend', 'ipip'], mtu: 1480 },
     route: /via 192\.0\.2\.\d+ dev wfipip .*onlink/,
   },
+  {
+    // A host has one device flannel.ipip: a second flanneld would take it from the first.
+    ...{ name: 'ip-near', needs: 'ipip', host: 'h3', mtu: 1480 },
+    flags: ['--backend', 'ipip', '--direct-routing'],
+    route: /via 192\.0\.2\.\d+ dev eth0/,
+  },
 ];
 
 if (FLANNELD === undefined) {
   test.skip(`${title} (${NO_FLANNELD})`, () => undefined);
 } else {
   test(title, async (t) => {
-    const lab = await Cluster.create(2);
+    const lab = await Cluster.create(3);
     t.teardown(() => lab.lab.down());
     await lab.startController();
     await lab.startAgents(['h1']);
     const kinds = await linkKinds((argv) => exec(lab.place('outside').inside(argv)));
     const served = NETWORKS.filter(({ needs }) => needs === undefined || kinds.includes(needs));
     await Promise.all(
-      served.map(async ({ name, flags, mtu, route }, i) => {
+      served.map(async ({ name, flags, mtu, route, host = 'h2' }, i) => {
         await lab.json('h1', 'network', 'create', name, '--subnet', `10.${100 + i}.0.0/16`, ...flags);
-        const { env } = await startFlanneld(lab, 'h2', name, ['-ip-masq=false', '-iface=eth0']);
+        const { env } = await startFlanneld(lab, host, name, ['-ip-masq=false', '-iface=eth0']);
         const gateway = env.get('FLANNEL_SUBNET') ?? '';
         // As Docker does with --bip: an address of the subnet on the host.
-        await lab.sh('h2', `ip link add br-${name} type bridge; ip addr add ${gateway} dev br-${name}`);
-        await lab.sh('h2', `ip link set br-${name} up`);
+        await lab.sh(host, `ip link add br-${name} type bridge; ip addr add ${gateway} dev br-${name}`);
+        await lab.sh(host, `ip link set br-${name} up`);
         await lab.addContainers(`c-${name}`);
         const end = await lab.attach('h1', name, `c-${name}`);
         t.is(end.mtu, mtu, name);
         await lab.until(`${name}: the container reaches the flanneld’s subnet`, () =>
           lab.reaches(`c-${name}`, bare(gateway)),
         );
-        await lab.until(`${name}: and is reached from it`, () => lab.reaches('h2', bare(end.ip)));
+        await lab.until(`${name}: and is reached from it`, () => lab.reaches(host, bare(end.ip)));
         const prefix = gateway.replace(/\.1\//, '.0/');
         t.regex(await lab.sh('h1', `ip route show ${prefix}`), route, name);
         const { leases } = await lab.json<{ leases: { node: string | null; publicIp: string }[] }>(
           ...(['h1', 'network', 'inspect', name] as const),
         );
-        t.is(leases.find(({ node }) => node === null)?.publicIp, lab.ipOf('h2'), name);
+        t.is(leases.find(({ node }) => node === null)?.publicIp, lab.ipOf(host), name);
       }),
     );
     // It reads its config once.

@@ -3,6 +3,7 @@ import type { ExecutionContext } from 'ava';
 
 import { Cluster, type EndpointJson } from '../lab/cluster.js';
 import { dockerHosts, IMAGE, type DockerHost } from '../lab/docker.js';
+import type { Prepare, Prepared } from '../lab/prepare.js';
 
 export const CREATE = ['network', 'create', '-d', 'weft', '--ipam-driver', 'weft'] as const;
 
@@ -36,23 +37,37 @@ export class DockerCluster {
     readonly cluster: Cluster,
     readonly h1: DockerHost,
     readonly h2: DockerHost,
+    private readonly prepared: Prepared,
   ) {}
 
-  static async up(): Promise<DockerCluster> {
+  static async up(prepare: Prepare = () => Promise.resolve({})): Promise<DockerCluster> {
     const cluster = await Cluster.create(2);
+    let prepared: Prepared = {};
     try {
-      const [[h1, h2]] = await Promise.all([dockerHosts(cluster, ['h1', 'h2']), cluster.startController()]);
+      prepared = await prepare(cluster, ['h1', 'h2']);
+      const { flags } = prepared;
+      const [[h1, h2]] = await Promise.all([
+        dockerHosts(cluster, ['h1', 'h2']),
+        cluster.startController(flags),
+      ]);
       if (h1 === undefined || h2 === undefined) throw new Error('the lab has fewer than two hosts');
-      await cluster.startAgents(['h1', 'h2']);
-      return new DockerCluster(cluster, h1, h2);
+      await cluster.startAgents(['h1', 'h2'], flags);
+      return new DockerCluster(cluster, h1, h2, prepared);
     } catch (error) {
+      await prepared.stop?.();
       await cluster.lab.down();
       throw error;
     }
   }
 
-  down(): Promise<void> {
-    return this.cluster.lab.down();
+  /** Of the agents. */
+  get flags(): readonly string[] | undefined {
+    return this.prepared.flags;
+  }
+
+  async down(): Promise<void> {
+    await this.prepared.stop?.();
+    await this.cluster.lab.down();
   }
 
   until: Cluster['until'] = (what, probe, options) => this.cluster.until(what, probe, options);

@@ -9,12 +9,13 @@ import { INFRA, INFRA_IP } from './cluster.js';
 import type { Ec2Machine } from './ec2-metadata.js';
 import { following } from './following.js';
 import { CHECKOUT } from './lab.js';
+import type { Cloud } from './prepare.js';
 
 export const MOTO = `${CHECKOUT}/node_modules/.cache/weft-moto/bin/moto_server`;
 
 export const REGION = 'eu-west-1';
-const PORT = 5000;
-const ENDPOINT = `http://${INFRA_IP}:${PORT}`;
+export const EC2_PORT = 5000;
+const ENDPOINT = `http://${INFRA_IP}:${EC2_PORT}`;
 const VPC_PREFIX = '192.0.2.0/24';
 
 /** Keys of the instances' role: secrets, for whoever looks for them in a log. */
@@ -37,7 +38,9 @@ export interface Route {
   hop: string;
 }
 
-export class Aws {
+export class Aws implements Cloud {
+  /** It is found by the environment. */
+  readonly flags = [];
   readonly machines = new Map<string, Ec2Machine>();
   vpc = '';
   subnet = '';
@@ -51,7 +54,7 @@ export class Aws {
     const aws = new Aws(lab);
     // The daemons of this test file find AWS as AWS's own tools would.
     process.env['AWS_ENDPOINT_URL_EC2'] = ENDPOINT;
-    lab.spawn('moto', INFRA, [MOTO, '-H', INFRA_IP, '-p', String(PORT)]);
+    lab.spawn('moto', INFRA, [MOTO, '-H', INFRA_IP, '-p', String(EC2_PORT)]);
     await lab.until(
       'moto serves',
       async () => (await lab.try(INFRA, `curl -sf ${ENDPOINT}/moto-api/`)).code === 0,
@@ -135,7 +138,6 @@ export class Aws {
     return (await this.routes()).map(({ to, hop }) => `${to} ${hosts.get(hop) ?? hop}`);
   }
 
-  /** The VPC's router takes over what the tables say. */
   async forward(): Promise<void> {
     const ips = new Map([...this.machines.values()].map((machine) => [machine.interface, machine.ip]));
     const wanted = new Map((await this.routes()).map(({ to, hop }) => [to, ips.get(hop) ?? '']));
@@ -148,7 +150,6 @@ export class Aws {
     if (commands.length > 0) await this.lab.sh('outside', commands.join(' && '));
   }
 
-  /** The router follows the tables, until the returned function has been called and has settled. */
   follow(): () => Promise<void> {
     return following(() => this.forward());
   }

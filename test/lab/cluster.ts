@@ -3,11 +3,12 @@
 // Started and called as a user would.
 import { join } from 'node:path';
 
-import { exec, must, type ExecOptions, type Outcome } from './exec.js';
+import { exec, shown, type ExecOptions, type Outcome } from './exec.js';
 import { Lab, WEFT, type Host, type LabOptions, type Namespace } from './lab.js';
+import { patiently } from './patiently.js';
 import type { LabProcess } from './process.js';
 import { reaches } from './traffic.js';
-import { until } from './wait.js';
+import { slowness, until } from './wait.js';
 
 /** The host of etcd and the controller. */
 export const INFRA = 'infra';
@@ -245,10 +246,11 @@ export class Cluster {
 
   /** As `weft`; returns its JSON. @throws Error where it fails */
   async json<T>(host: string, ...args: string[]): Promise<T> {
-    const out = await must(this.#place(host).inside([WEFT, ...args, '-o', 'json']), {
-      env: this.environment(host),
-    });
-    return JSON.parse(out) as T;
+    const call = (): Promise<Outcome> => this.weft(host, ...args, '-o', 'json');
+    const what = `${host}: weft ${shown(args)}`;
+    const { code, stdout, stderr } = await (slowness > 1 ? patiently(what, call) : call());
+    if (code !== 0) throw new Error(`${what}: exit ${code}\n${stdout}${stderr}`);
+    return JSON.parse(stdout) as T;
   }
 
   environment(host: string): Record<string, string> {

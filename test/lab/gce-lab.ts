@@ -4,6 +4,7 @@ import { INFRA, INFRA_IP, type Cluster } from './cluster.js';
 import { TOKEN, type GceProject } from './gce.js';
 import { CHECKOUT } from './lab.js';
 import { following } from './following.js';
+import type { Cloud } from './prepare.js';
 
 const API = `${INFRA_IP}:5100`;
 const ZONE = 'europe-west1-b';
@@ -16,8 +17,7 @@ export interface GceRoute {
   nextHopInstance: string;
 }
 
-export class GceLab {
-  /** Of agents and controllers. */
+export class GceLab implements Cloud {
   readonly flags = ['--gce-endpoint', `http://${API}`];
   /** Routes that the router has from the network, by destination. */
   #forwarded = new Map<string, string>();
@@ -77,7 +77,6 @@ export class GceLab {
     await this.lab.sh(INFRA, `curl -s --data '${JSON.stringify(state)}' http://${API}/state`);
   }
 
-  /** The router takes over what the network's routes say. */
   async forward(): Promise<void> {
     const wanted = new Map(
       (await this.routes()).map((route) => [route.destRange, this.lab.ipOf(instanceOf(route))]),
@@ -91,7 +90,6 @@ export class GceLab {
     if (commands.length > 0) await this.lab.sh('outside', commands.join(' && '));
   }
 
-  /** The router follows the routes, until the returned function has been called and has settled. */
   follow(): () => Promise<void> {
     return following(() => this.forward());
   }

@@ -42,3 +42,11 @@ export async function until<T>(
     `${what}: not within ${within / 1000} s (${last})${context === undefined ? '' : `\n${context()}`}`,
   );
 }
+
+/** Does all of it at once; on a slow machine one after the other: weft's own deadlines are not stretched there. */
+export async function sideBySide<T>(work: readonly (() => Promise<T>)[]): Promise<T[]> {
+  if (slowness <= 1) return Promise.all(work.map((one) => one()));
+  const done: T[] = [];
+  for (const one of work) done.push(await one());
+  return done;
+}

@@ -215,7 +215,7 @@ const CLOUDS = {
   ava: 'per file',
   concurrency: 1,
   timeout: '5m',
-  needs: ['root', 'etcd', 'vxlan', 'moto'],
+  needs: ['root', 'etcd', 'vxlan', 'moto', 'dockerd'],
   load: 0.7,
   again: true,
   named: true,

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 
 import { exec, shown, type ExecOptions, type Outcome } from '../lab/exec.js';
 import { CHECKOUT, type Lab, type Namespace } from '../lab/lab.js';
+import { patiently } from '../lab/patiently.js';
 import type { LabProcess } from '../lab/process.js';
 import { slowness, until } from '../lab/wait.js';
 import { GuestProcess } from './guest-process.js';
@@ -33,6 +34,7 @@ export interface MachineOptions {
   gateway: string;
   gateway6: string;
   memoryMb: number;
+  cpus: number;
   /** The path of the systemd that is its first program; without it a shell is. */
   systemd?: string;
 }
@@ -120,7 +122,7 @@ export class Machine {
   }
 
   #command(socket: string): string[] {
-    const { lab, name, bridges, memoryMb, systemd } = this.#options;
+    const { lab, name, bridges, memoryMb, cpus, systemd } = this.#options;
     const words =
       systemd === undefined ? [] : [`weft.systemd=${systemd}`, `systemd.hostname=${name}`, ...SYSTEMD_WORDS];
     const nics = bridges.flatMap((_bridge, nic) => [
@@ -131,6 +133,7 @@ export class Machine {
     ]);
     return [
       ...['qemu-system-x86_64', '-M', 'pc', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-m', `${memoryMb}`],
+      ...['-smp', `${cpus}`],
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-monitor', 'none'],
       ...['-kernel', join(KERNEL, 'vmlinux'), '-initrd', join(KERNEL, 'initrd')],
       // Mitigations against other tenants cost an emulated machine half its speed, and it has no tenants.
@@ -275,18 +278,11 @@ export class Machine {
     return this.#ask({ kind: 'weft', args, env: this.environment }, `weft ${shown(args)}`);
   }
 
-  /**
-   * As `weft`, and it must succeed; returns its JSON. Repeats a call that failed because etcd did not answer in time, as a
-   * user would: weft's own deadlines are not stretched here as those of tests are.
-   */
+  /** As `weft`, and it must succeed; returns its JSON. */
   async json<T>(...args: string[]): Promise<T> {
-    const asked = async (): Promise<Outcome> => {
-      const outcome = await this.weft(...args, '-o', 'json');
-      if (outcome.code !== 0 && outcome.stdout.includes('"UNAVAILABLE"')) throw new Error(outcome.stderr);
-      return outcome;
-    };
-    const { code, stdout, stderr } = await until(`${this.name}: weft ${shown(args)}`, asked);
-    if (code !== 0) throw new Error(`${this.name}: weft ${shown(args)}: exit ${code}\n${stderr}`);
+    const what = `${this.name}: weft ${shown(args)}`;
+    const { code, stdout, stderr } = await patiently(what, () => this.weft(...args, '-o', 'json'));
+    if (code !== 0) throw new Error(`${what}: exit ${code}\n${stderr}`);
     return JSON.parse(stdout) as T;
   }
 

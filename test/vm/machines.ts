@@ -16,6 +16,8 @@ export interface MachinesOptions {
   /** Segments beside the underlay: the first is every machine's eth1, and so on. The interfaces are down. */
   segments?: readonly string[];
   memoryMb?: number;
+  /** Of each machine; 1. */
+  cpus?: number;
   /** Hosts of the lab beside them, which come first. */
   beside?: number;
   /** As `MachineOptions` has it. */
@@ -41,7 +43,7 @@ export class Machines {
     return machines;
   }
 
-  async #boot({ count, segments = [], memoryMb = 1024, systemd }: MachinesOptions): Promise<void> {
+  async #boot({ count, segments = [], memoryMb = 1024, cpus = 1, systemd }: MachinesOptions): Promise<void> {
     const first = this.lab.hosts.length + 1;
     await ipBatch(
       segments.flatMap((name) => [
@@ -62,6 +64,7 @@ export class Machines {
           bridges: ['br0', ...segments],
           ...this.lab.addressesOf(first + i),
           memoryMb,
+          cpus,
           ...(systemd !== undefined && { systemd }),
         }),
       ),

@@ -33,7 +33,7 @@ const PREPARE = `
 let machines: Machines;
 
 async function setUp(): Promise<void> {
-  machines = await Machines.boot({ count: 1, memoryMb: 3072 });
+  machines = await Machines.boot({ count: 1, memoryMb: 3072, cpus: 2 });
   await machine().sh(PREPARE);
 }
 

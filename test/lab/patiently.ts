@@ -1,0 +1,15 @@
+// Calls of weft's command line on a slow machine.
+import type { Outcome } from './exec.js';
+import { until } from './wait.js';
+
+/**
+ * A call of weft's command line with `-o json`, repeated where etcd did not answer it in time, as a user would: weft's own
+ * deadlines are not stretched on a slow machine as those of tests are.
+ */
+export function patiently(what: string, call: () => Promise<Outcome>): Promise<Outcome> {
+  return until(what, async () => {
+    const outcome = await call();
+    if (outcome.code !== 0 && outcome.stdout.includes('"UNAVAILABLE"')) throw new Error(outcome.stderr);
+    return outcome;
+  });
+}
