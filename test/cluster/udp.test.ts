@@ -1,5 +1,6 @@
 // The backend udp: the pump's life, what it takes from whom, and flannel's formats.
 import { existsSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -119,6 +120,14 @@ test.serial('the pump goes on without its agent, and the next one adopts it', as
   t.is(lost, 0);
   t.is(pumpOf('h2'), pid);
   t.deepEqual(await problems('h2'), []);
+});
+
+test.serial('the pump comes before other processes, and its session before others', (t) => {
+  const pid = pumpOf('h1');
+  t.is(getPriority(pid), -10);
+  // Not every kernel groups sessions.
+  const file = `/proc/${pid}/autogroup`;
+  if (existsSync(file)) t.regex(readFileSync(file, 'utf8'), / nice -10$/m);
 });
 
 test.serial('a pump that is killed is started again, and so is one whose device is deleted', async (t) => {

@@ -1,6 +1,7 @@
 // The pump's process: `node build/programs/pump.js LINK LOCAL PORT COUNTERS [PID]`.
 //
 // It needs the agent for nothing once it runs. PID is the pump that it takes over from.
+import { writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 
 import { IpAddress } from '../../../core/address.js';
@@ -41,11 +42,7 @@ export function main([link = '', local = '', port = '', file = '', before]: read
   try {
     const prefixes = new Prefixes();
     const routes = new PeerRoutes(prefixes, indexOf(link));
-    try {
-      setPriority(PRIORITY);
-    } catch {
-      // It works without, later than others.
-    }
+    goFirst();
     if (before !== undefined) endPump(Number(before));
     const tun = whenFree(() => openTun(link));
     const socket = whenFree(() => openUdp(local, Number(port)));
@@ -53,6 +50,17 @@ export function main([link = '', local = '', port = '', file = '', before]: read
   } catch (error) {
     process.stderr.write(`${messageOf(error)}\n`);
     process.exitCode = 1;
+  }
+}
+
+function goFirst(): void {
+  try {
+    setPriority(PRIORITY);
+    // The pump has a session of its own. Where the kernel shares the time out among sessions (sched(7), autogroup), a process'
+    // priority counts within its own alone.
+    writeFileSync('/proc/self/autogroup', String(PRIORITY));
+  } catch {
+    // It works without, later than others.
   }
 }
 
