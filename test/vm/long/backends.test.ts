@@ -10,6 +10,7 @@ import test from 'ava';
 import { CHECKOUT } from '../../lab/lab.js';
 import { FLANNELD } from '../../lab/flanneld.js';
 import { shareAmongTests } from '../../lab/fresh.js';
+import { slowness } from '../../lab/wait.js';
 import type { Machine } from '../machine.js';
 import { Machines } from '../machines.js';
 
@@ -43,10 +44,15 @@ shareAmongTests(test, setUp, async () => machines?.down());
 
 for (const file of FILES)
   test.serial(`${file} with WireGuard`, async (t) => {
-    const { code, stdout, stderr } = await machine().exec(
+    // Its output can be read while it runs.
+    const run = await machine().start(
+      file.replaceAll('/', '-'),
       [process.execPath, join(CHECKOUT, 'node_modules/ava/entrypoints/cli.mjs'), '--timeout', '20m', file],
-      { env: { ...ENVIRONMENT, WEFT_TEST_SLOWNESS: SLOWNESS, WEFT_INSECURE: '1' }, timeoutMs: TIMEOUT_MS },
+      { ...ENVIRONMENT, WEFT_TEST_SLOWNESS: SLOWNESS, WEFT_INSECURE: '1' },
     );
-    t.is(code, 0, `${stdout}${stderr}`);
-    t.log(stdout.trim());
+    const late = setTimeout(() => void run.signal('SIGKILL'), TIMEOUT_MS * slowness);
+    const code = await run.ended;
+    clearTimeout(late);
+    t.is(code, 0, run.log());
+    t.log(run.log().trim());
   });
