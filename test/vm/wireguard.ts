@@ -200,6 +200,41 @@ export function wireguardTests(test: TestFn, machines: () => Machines): void {
     await machines().json('network', 'rm', 'wg', '--force');
   });
 
+  test.serial('wireguard: one device for both families, over the underlay that the mode names', async (t) => {
+    const [one, two] = [machines().host(1), machines().host(2)];
+    await Promise.all([one.containers('c1'), two.containers('c2')]);
+    for (const [i, [mode, underlay]] of (
+      [
+        ['auto', 'IPv4'],
+        ['ipv4', 'IPv4'],
+        ['ipv6', 'IPv6'],
+      ] as const
+    ).entries()) {
+      const name = `wg-${mode}`;
+      const { port } = await network(
+        ...([t, name, '--subnet', `10.${125 + i}.0.0/16`, '--subnet6', `fd42:${125 + i}::/48`] as const),
+        ...['--backend-option', `Mode=${mode}`],
+      );
+      const capture = await machines().capture(one, 0, `udp port ${port}`);
+      const [, b] = await Promise.all([
+        one.json<EndpointJson>('attach', name, 'c1'),
+        two.json<EndpointJson>('attach', name, 'c2'),
+      ]);
+      for (const ip of [bare(b.ip), bare(b.ip6 ?? '')])
+        await machines().lab.until(`${mode}: c1 reaches ${ip}`, () => one.reaches('c1', ip));
+      await capture.sees(new RegExp(`ethertype ${underlay} `));
+      const frames = await capture.stop();
+      t.deepEqual(
+        frames.filter((frame) => !frame.includes(`ethertype ${underlay} `)),
+        [],
+        mode,
+      );
+      t.regex(await one.sh('ip -o link'), new RegExp(`wfwg-${name}`));
+      t.notRegex(await one.sh('ip -o link'), /wfwg6-/);
+      await machines().json('network', 'rm', name, '--force');
+    }
+  });
+
   test.serial(
     'wireguard: nothing leaves in clear without the device, without its routes, or by others',
     async (t) => {
