@@ -15,10 +15,10 @@ import type { Machine } from '../machine.js';
 import { Machines } from '../machines.js';
 
 const FILES = [
-  'test/cluster/backends.test.ts',
-  'test/cluster/ipv6-alone.test.ts',
   'test/docker/backends.test.ts',
   ...(FLANNELD === undefined ? [] : ['test/cluster/flanneld.test.ts']),
+  'test/cluster/ipv6-alone.test.ts',
+  'test/cluster/backends.test.ts',
 ];
 const ENVIRONMENT = FLANNELD === undefined ? {} : { WEFT_FLANNELD: FLANNELD };
 /** How much slower whole programs are in there, with all of them on one machine. */
