@@ -5,6 +5,7 @@ import { bare, Cluster } from '../lab/cluster.js';
 import { exec } from '../lab/exec.js';
 import { FLANNELD, NO_FLANNELD, startFlanneld } from '../lab/flanneld.js';
 import { linkKinds, type LinkKind } from '../lab/link-kinds.js';
+import { sideBySide } from '../lab/wait.js';
 
 const title = 'flannelds and an agent carry one overlay of each backend';
 
@@ -44,8 +45,8 @@ if (FLANNELD === undefined) {
     await lab.startAgents(['h1']);
     const kinds = await linkKinds((argv) => exec(lab.place('outside').inside(argv)));
     const served = NETWORKS.filter(({ needs }) => needs === undefined || kinds.includes(needs));
-    await Promise.all(
-      served.map(async ({ name, flags, mtu, route, host = 'h2' }, i) => {
+    await sideBySide(
+      served.map(({ name, flags, mtu, route, host = 'h2' }, i) => async () => {
         await lab.json('h1', 'network', 'create', name, '--subnet', `10.${100 + i}.0.0/16`, ...flags);
         const { env } = await startFlanneld(lab, host, name, ['-ip-masq=false', '-iface=eth0']);
         const gateway = env.get('FLANNEL_SUBNET') ?? '';
