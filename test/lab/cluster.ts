@@ -241,15 +241,15 @@ export class Cluster {
 
   /** Runs the command line on a host. */
   weft(host: string, ...args: string[]): Promise<Outcome> {
-    return exec(this.#place(host).inside([WEFT, ...args]), { env: this.environment(host) });
+    const argv = this.#place(host).inside([WEFT, ...args]);
+    const call = (): Promise<Outcome> => exec(argv, { env: this.environment(host) });
+    return slowness > 1 ? patiently(shown(argv), call) : call();
   }
 
   /** As `weft`; returns its JSON. @throws Error where it fails */
   async json<T>(host: string, ...args: string[]): Promise<T> {
-    const call = (): Promise<Outcome> => this.weft(host, ...args, '-o', 'json');
-    const what = `${host}: weft ${shown(args)}`;
-    const { code, stdout, stderr } = await (slowness > 1 ? patiently(what, call) : call());
-    if (code !== 0) throw new Error(`${what}: exit ${code}\n${stdout}${stderr}`);
+    const { code, stdout, stderr } = await this.weft(host, ...args, '-o', 'json');
+    if (code !== 0) throw new Error(`${host}: weft ${shown(args)}: exit ${code}\n${stdout}${stderr}`);
     return JSON.parse(stdout) as T;
   }
 
