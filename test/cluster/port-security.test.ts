@@ -303,7 +303,8 @@ test.serial('several networks, addresses of other nodes and link-local ones work
   at['both'] = await lab.json('h1', 'attach', 'blue', lab.ns('both'), '--name', 'both');
   const second = await lab.json<EndpointJson>('h1', 'attach', 'red', lab.ns('both'), '--name', 'both');
   t.true(await lab.reaches('both', ip('far')));
-  t.true(await lab.reaches('red', bare(second.ip)));
+  // This node has joined red with that, and the other one hears of it.
+  await until('red reaches it', () => lab.reaches('red', bare(second.ip)));
   // Its answers leave by the other link.
   await lab.sh('both', `ip route replace 10.100.0.0/16 via ${second.gateway}`);
   const listener = await listen(t, 'h1', 9998);
