@@ -29,7 +29,10 @@ export class PolicyState {
   /** All of them, by keys of their own. */
   readonly items: Items = new Map();
   readonly #entries = new Map<string, Items>();
-  /** Of two with one address, the first by its key counts: two nodes may be behind one. */
+  /**
+   * Of two with one address, a target counts, which another node's record must not open; then the first by its key: two nodes
+   * may be behind one.
+   */
   readonly #byKey = new Map<string, Items>();
   readonly #peers = new Map<ClassNumber, number>();
   readonly #targets = new Map<ClassNumber, number>();
@@ -162,6 +165,7 @@ function classesOf(item: PolicyItem | undefined): { peer?: ClassNumber; target?:
 }
 
 function first(all: Items): PolicyItem | undefined {
-  const [key] = [...all.keys()].toSorted();
-  return key === undefined ? undefined : all.get(key);
+  const [item, ...others] = [...all.keys()].toSorted().map((key) => all.get(key));
+  if (others.length === 0) return item;
+  return [item, ...others].find((one) => classesOf(one).target !== undefined) ?? item;
 }

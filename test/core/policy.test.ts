@@ -183,3 +183,16 @@ test('of two nodes behind one address the first by its key counts', (t) => {
   state.set('node h1', undefined);
   t.deepEqual(state.items.get('address 192.0.2.1'), before);
 });
+
+test('a record of another node with the address of a closed container does not open it', (t) => {
+  for (const order of [
+    ['mine', 'a-other'],
+    ['a-other', 'mine'],
+  ]) {
+    const state = new PolicyState(new PolicyClasses([policy({})], new Set()));
+    for (const key of order)
+      state.set(key, key === 'mine' ? { subject: DB, local: {} } : { subject: { ...WEB, ips: DB.ips } });
+    const item = state.items.get(`address ${DB.ips[0]?.toString()}`);
+    t.true(item?.policy === 'address' && item.target !== undefined, order.join());
+  }
+});
